@@ -1,0 +1,1 @@
+"""What is known of cameras, mounts, the Earth and clocks."""

@@ -1,0 +1,1 @@
+"""The foundation: errors, settings, console and the front door."""

@@ -1,0 +1,1 @@
+"""The ground: receive, ingest, fuse with prior geology, rank, export, show."""

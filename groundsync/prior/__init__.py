@@ -1,0 +1,1 @@
+"""Prior geology: layers, weights of evidence, the model and its validation."""

@@ -1,0 +1,1 @@
+"""The daemon on the drone: capture, place, scan, store, tell."""

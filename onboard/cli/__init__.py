@@ -1,0 +1,1 @@
+"""The commands of ``gossan onboard``, one file each; mounted by name in gossan.cli."""

@@ -1,0 +1,1 @@
+"""Pure geometry: trajectory, terrain, orthocorrection, geotags, coverage."""
