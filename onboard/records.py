@@ -139,7 +139,8 @@ class Poses:
 
     def take(self, index: Ints | list[int]) -> Self:
         """Returns the poses at these indices, in their order."""
-        return _take(self, np.asarray(index, dtype=np.int64))
+        kept: Self = _take(self, np.asarray(index, dtype=np.int64))
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,8 @@ class GroundPoints:
 
     def take(self, index: Ints | list[int]) -> Self:
         """Returns the points at these indices, in their order."""
-        return _take(self, np.asarray(index, dtype=np.int64))
+        kept: Self = _take(self, np.asarray(index, dtype=np.int64))
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
