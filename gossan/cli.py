@@ -30,6 +30,11 @@ TOP: dict[str, Mount] = {
     "bench": Mount("onboard.bench:bench", "Every stage against its floor on this machine."),
 }
 
+BENCHES: dict[str, Mount] = {
+    "survey": Mount("groundsync.bench_survey:survey", "Simulated flights against planted truth."),
+}
+"""What ``gossan bench`` measures beyond single stages, one floor up."""
+
 GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
     "calibration": (
         "Cameras, mounts, clocks and radiometry.",
@@ -148,6 +153,22 @@ class MountedGroup(click.Group):
             formatter.write_dl([(name, mount.help) for name, mount in self.mounts.items()])
 
 
+class BenchGroup(MountedGroup):
+    """``gossan bench``: the stages by itself, a larger measurement by name."""
+
+    def __init__(self, stages: click.Command) -> None:
+        super().__init__("bench", stages.help or "", BENCHES)
+        self.params = list(stages.params)
+        self.invoke_without_command = True
+        self.no_args_is_help = False
+        self.callback = self._run_stages
+        self._stages = stages
+
+    def _run_stages(self, **options: object) -> None:
+        if click.get_current_context().invoked_subcommand is None and self._stages.callback:
+            self._stages.callback(**options)
+
+
 class FrontDoor(click.Group):
     """The top group: the folders' groups, then the commands that span them."""
 
@@ -160,6 +181,8 @@ class FrontDoor(click.Group):
         if cmd_name in GROUPS:
             help_text, mounts = GROUPS[cmd_name]
             return MountedGroup(cmd_name, help_text, mounts)
+        if cmd_name == "bench":
+            return BenchGroup(_load(TOP["bench"]))
         return _load(TOP[cmd_name]) if cmd_name in TOP else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
