@@ -1,0 +1,193 @@
+// The project's map: mosaic, coverage, detections, targets with their 90 % ellipses and evidence.
+// Everything comes from this server; nothing is fetched from elsewhere.
+import * as maplibre from "./maplibre/maplibre-gl.mjs";
+
+const POLL_MS = 3000;
+const EMPTY = { type: "FeatureCollection", features: [] };
+
+const LAYERS = [
+  { id: "coverage", label: "Imaged ground", colour: "#2a78a8", shown: true,
+    paint: [{ type: "fill", paint: { "fill-color": "#2a78a8", "fill-opacity": 0.08 } },
+            { type: "line", paint: { "line-color": "#2a78a8", "line-opacity": 0.45, "line-width": 1 } }] },
+  { id: "gaps", label: "Planned, not seen", colour: "#c2185b", shown: true,
+    paint: [{ type: "fill", paint: { "fill-color": "#c2185b", "fill-opacity": 0.3 } }] },
+  { id: "plan", label: "Planned area", colour: "#4a4038", shown: true,
+    paint: [{ type: "line", paint: { "line-color": "#4a4038", "line-width": 1.5, "line-dasharray": [4, 3] } }] },
+  { id: "detections", label: "Detections", colour: "#f2a33c", shown: true,
+    paint: [{ type: "circle", paint: { "circle-radius": 3, "circle-color": "#f2a33c", "circle-stroke-color": "#5d3a06", "circle-stroke-width": 0.5 } }] },
+  { id: "ellipses", label: "90 % ellipses of targets", colour: "#b4451f", shown: true,
+    paint: [{ type: "fill", paint: { "fill-color": "#b4451f", "fill-opacity": 0.15 } },
+            { type: "line", paint: { "line-color": "#b4451f", "line-width": 1.5 } }] },
+];
+
+const map = new maplibre.Map({
+  container: "map",
+  attributionControl: false,
+  style: { version: 8, sources: {}, layers: [{ id: "ground", type: "background", paint: { "background-color": "#d9d2c7" } }] },
+});
+map.addControl(new maplibre.NavigationControl(), "top-left");
+map.addControl(new maplibre.ScaleControl({ unit: "metric" }), "bottom-right");
+map.on("mousemove", (event) => {
+  const { lat, lng } = event.lngLat;
+  byId("cursor").textContent = `${lat.toFixed(6)}, ${lng.toFixed(6)}`;
+});
+
+let revision = null;
+let markers = [];
+let selected = null;
+
+map.on("load", async () => {
+  for (const layer of LAYERS) addLayer(layer);
+  showLayerSwitches();
+  await refresh();
+  setInterval(refresh, POLL_MS);
+});
+
+async function refresh() {
+  let project;
+  try {
+    project = await getJson("api/project");
+  } catch (error) {
+    byId("summary").textContent = `The server does not answer (${error.message}); the map shows what was loaded.`;
+    return;
+  }
+  if (project.revision === revision) return;
+  const first = revision === null;
+  revision = project.revision;
+  showProject(project);
+  await Promise.all(LAYERS.map(async ({ id }) => map.getSource(id).setData(await getJson(`api/layers/${id}.geojson`))));
+  showTargets(await getJson("api/layers/targets.geojson"));
+  if (first && project.bounds) map.fitBounds(project.bounds, { padding: 40, animate: false });
+  document.body.dataset.ready = String(revision);
+}
+
+function showProject(project) {
+  byId("name").textContent = project.name;
+  document.title = `${project.name} · Gossan`;
+  byId("summary").textContent = project.summary;
+  fill(byId("notes"), project.notes.map((note) => element("li", note)));
+  byId("notes-section").hidden = project.notes.length === 0;
+  fill(byId("alerts"), project.alerts.map((alert) => element("li", alert)));
+  byId("alerts-section").hidden = project.alerts.length === 0;
+  for (const image of project.images) addImage(image);
+}
+
+function addImage({ id, label, url, corners, shown }) {
+  if (map.getSource(id)) {
+    map.getSource(id).updateImage({ url, coordinates: corners });
+    return;
+  }
+  map.addSource(id, { type: "image", url, coordinates: corners });
+  map.addLayer({ id: `${id}-image`, type: "raster", source: id, layout: { visibility: shown ? "visible" : "none" },
+    paint: { "raster-opacity": id === "prior" ? 0.6 : 1, "raster-resampling": id === "prior" ? "nearest" : "linear" } }, "coverage-0");
+  byId("layers").append(layerSwitch(label, "#b9ada0", shown, [`${id}-image`]));
+}
+
+function addLayer({ id, paint, shown }) {
+  map.addSource(id, { type: "geojson", data: EMPTY });
+  paint.forEach((part, i) =>
+    map.addLayer({ id: `${id}-${i}`, source: id, layout: { visibility: shown ? "visible" : "none" }, ...part }));
+}
+
+function showLayerSwitches() {
+  fill(byId("layers"), LAYERS.map(({ id, label, colour, shown, paint }) =>
+    layerSwitch(label, colour, shown, paint.map((_, i) => `${id}-${i}`))));
+}
+
+function layerSwitch(label, colour, shown, layerIds) {
+  const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: shown });
+  box.addEventListener("change", () =>
+    layerIds.forEach((id) => map.setLayoutProperty(id, "visibility", box.checked ? "visible" : "none")));
+  const swatch = document.createElement("i");
+  swatch.style.background = colour;
+  const row = document.createElement("label");
+  row.append(box, swatch, label);
+  return row;
+}
+
+function showTargets(collection) {
+  markers.forEach((marker) => marker.remove());
+  const targets = collection.features.toSorted((a, b) => a.properties.rank - b.properties.rank);
+  markers = targets.map((target) => {
+    const pin = Object.assign(document.createElement("button"), { className: "marker", textContent: target.properties.rank });
+    pin.setAttribute("aria-label", `Target ${target.properties.rank}: ${words(target.properties.class_name)}`);
+    pin.addEventListener("click", () => select(target));
+    return new maplibre.Marker({ element: pin }).setLngLat(target.geometry.coordinates.slice(0, 2)).addTo(map);
+  });
+  fill(byId("targets"), targets.length ? targets.map(targetRow) : [element("li", "No targets yet.")]);
+  const again = targets.find((target) => target.properties.target_id === selected);
+  if (again) select(again, false);
+}
+
+function targetRow(target) {
+  const { rank, class_name, ce90_m, looks, probability, calibrated } = target.properties;
+  const button = document.createElement("button");
+  button.append(
+    element("span", String(rank), "rank"),
+    withSmall(words(class_name), `± ${metres(ce90_m)} (90 %), ${looks} look${looks === 1 ? "" : "s"}`),
+    withSmall(percent(probability), calibrated ? "" : "uncalibrated", "probability"));
+  button.dataset.target = target.properties.target_id;
+  button.addEventListener("click", () => select(target));
+  const row = document.createElement("li");
+  row.append(button);
+  return row;
+}
+
+function select(target, fly = true) {
+  const p = target.properties;
+  selected = p.target_id;
+  const [lon, lat] = target.geometry.coordinates;
+  if (fly) map.flyTo({ center: [lon, lat], zoom: Math.max(map.getZoom(), 19), duration: 800 });
+  document.querySelectorAll("[data-target]").forEach((row) => row.setAttribute("aria-current", String(row.dataset.target === selected)));
+  markers.forEach((marker) => marker.getElement().setAttribute("aria-current", String(marker.getElement().textContent === String(p.rank))));
+  const box = byId("evidence");
+  box.hidden = false;
+  fill(box, [
+    element("h3", `${p.rank}. ${words(p.class_name)}`),
+    definitions([
+      ["Place", `${lat.toFixed(6)}, ${lon.toFixed(6)}`],
+      ["90 % radius", metres(p.ce90_m)],
+      ["Ellipse (90 %)", `${metres(p.ellipse_major_m)} × ${metres(p.ellipse_minor_m)}, long axis ${Math.round(p.ellipse_azimuth_deg)}° from north`],
+      ["Seen", `${percent(p.probability)}${p.calibrated ? "" : " (uncalibrated)"}, ${p.looks} looks`],
+      ["Prior → posterior", p.posterior === null ? "no prior layer here" : `${percent(p.prior)} → ${percent(p.posterior)} ± ${percent(p.posterior_sigma)}`],
+      ["Area", `${p.area_m2.toFixed(1)} m²`],
+    ]),
+    list(p.reasons),
+    ...(p.remedy ? [element("small", `To know it better: ${p.remedy}`)] : []),
+    ...p.chips.map((url) => Object.assign(document.createElement("img"), { src: url, alt: `Target ${p.rank} as it was seen` })),
+  ]);
+}
+
+async function getJson(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${answer.status} for ${url}`);
+  return answer.json();
+}
+
+function definitions(pairs) {
+  const dl = document.createElement("dl");
+  pairs.forEach(([term, text]) => dl.append(element("dt", term), element("dd", text)));
+  return dl;
+}
+
+function list(items) {
+  const ul = document.createElement("ul");
+  fill(ul, items.map((item) => element("li", item)));
+  return ul;
+}
+
+function withSmall(text, small, className = "") {
+  const span = element("span", text, className);
+  if (small) span.append(element("small", small));
+  return span;
+}
+
+function element(tag, text, className = "") {
+  return Object.assign(document.createElement(tag), { textContent: text, className });
+}
+
+const byId = (id) => document.getElementById(id);
+const fill = (parent, children) => parent.replaceChildren(...children);
+const words = (name) => name.replaceAll("_", " ");
+const metres = (value) => `${value.toFixed(1)} m`;
+const percent = (value) => (value >= 0.1 || value === 0 ? `${(100 * value).toFixed(0)} %` : `${(100 * value).toPrecision(2)} %`);
