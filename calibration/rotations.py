@@ -141,7 +141,7 @@ def quat_mul(a: ArrayLike, b: ArrayLike) -> Floats:
 
 def quat_conj(q: ArrayLike) -> Floats:
     """Returns the conjugate quaternions: the inverse rotations."""
-    return np.asarray(q, dtype=np.float64) * np.array([1.0, -1.0, -1.0, -1.0])
+    return np.asarray(np.asarray(q, dtype=np.float64) * [1.0, -1.0, -1.0, -1.0], dtype=np.float64)
 
 
 def quat_exp(rotvec: ArrayLike) -> Floats:
