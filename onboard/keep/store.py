@@ -1,0 +1,397 @@
+"""What is written of a flight, in the one thread that may: one durable commit per frame."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gossan.errors import GossanError
+from onboard.keep import rows
+from onboard.keep.database import FlightDatabase, WriterLock
+from onboard.keep.errors import StoreError
+from onboard.keep.files import CHIPS, FRAMES, TEMP_SUFFIX, sha256_of, sync_folder
+from onboard.keep.flight import COVERAGE, DATABASE, MANIFEST, read_header
+from onboard.keep.health import HealthEvent
+from onboard.keep.landing import write_coverage, write_pose_table
+from onboard.keep.segments import (
+    SEGMENT_NS,
+    KeptFile,
+    read_segment,
+    segment_numbers,
+    segment_path,
+    write_final_manifest,
+    write_segment,
+)
+from onboard.records import Alert, ClockTie, FrameRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found when a flight was taken up again.
+
+    Attributes:
+        interrupted: Whether its last writer ended without closing it.
+        frames: Frames that are committed.
+        temp_removed: Unfinished files that were removed.
+        adopted: Kept files that no committed row named; now listed.
+        missing: Files that a committed row names and that are not there.
+        segment: Number of the interrupted segment, closed as recovered; ``None`` if it was empty.
+    """
+
+    interrupted: bool = False
+    frames: int = 0
+    temp_removed: tuple[str, ...] = ()
+    adopted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextIds:
+    """Where counting goes on after an interruption."""
+
+    seq: int
+    track_id: int
+    alert_id: int
+
+
+class FlightStore:
+    """The one writer of a flight. Make it, use it and close it in one thread.
+
+    Store before tell: :meth:`commit_frame` returns the alerts that are now safe; only those may
+    be told, and then :meth:`mark_told` is called.
+
+    Args:
+        folder: A folder made by :func:`onboard.keep.flight.create_flight`; one that was
+            interrupted is mended first, one that was closed is opened again.
+        now_ns: The monotonic clock.
+
+    Attributes:
+        folder: The flight folder.
+        recovery: What was found on opening.
+
+    Raises:
+        FlightBusyError: Another process writes this flight.
+        NewerSchemaError: A newer version wrote it.
+    """
+
+    def __init__(self, folder: Path, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.folder = folder
+        self.flight_id = read_header(folder).flight_id
+        self._now_ns = now_ns
+        self._lock = WriterLock(folder)
+        try:
+            self._db = FlightDatabase(folder / DATABASE)
+            self._opened_ns = now_ns()
+            self._segment = 0
+            self.recovery = self._mend()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(final=error is None)
+
+    def commit_frame(
+        self, record: FrameRecord, chips: Iterable[tuple[str, str]] = ()
+    ) -> tuple[Alert, ...]:
+        """Commits all that one frame adds; durable when this returns.
+
+        The same frame may come again (scanned after landing, say): what is new is added and
+        replaced, what is absent the second time is not taken away.
+
+        Args:
+            record: The frame and what was found.
+            chips: Path and SHA-256 of thumbnails that were kept for it.
+
+        Returns:
+            The alerts that may now be told, in their order: those that were not told before.
+
+        Raises:
+            DiskFullError: There is no room; nothing of it was committed.
+            StoreError: The database refuses; nothing of it was committed.
+        """
+        kept = [self._kept_file(path, digest, "chip") for path, digest in chips]
+        if record.kept_path:
+            kept.append(self._kept_file(record.kept_path, record.kept_sha256, "frame"))
+        with self._db.transaction():
+            self._put_alerts(record.alerts)
+            self._put_frame(record)
+            for item in kept:
+                self._put_file(item)
+        self.tick()
+        return self._untold(record.alerts)
+
+    def mark_told(self, alert_id: int, t_mono_ns: int) -> None:
+        """Notes that an alert was told; the first time counts.
+
+        Raises:
+            StoreError: No such alert is stored: it must not have been told.
+        """
+        with self._db.transaction():
+            changed = self._db.run(
+                "UPDATE alerts SET told = ? WHERE alert_id = ? AND told IS NULL",
+                (t_mono_ns, alert_id),
+            )
+            if changed:
+                self._send("alert", str(alert_id))
+        stored = "SELECT 1 FROM alerts WHERE alert_id = ?"
+        if not changed and self._db.value(stored, (alert_id,)) is None:
+            raise StoreError(f"alert {alert_id} is not stored", "commit its frame before telling")
+
+    def untold_alerts(self) -> tuple[Alert, ...]:
+        """Returns the stored alerts that nobody was told, after an interruption for example."""
+        found = self._db.rows("SELECT * FROM alerts WHERE told IS NULL ORDER BY alert_id")
+        return tuple(rows.alert_of(row) for row in found)
+
+    def add_ties(self, ties: Iterable[ClockTie]) -> None:
+        """Commits clock ties."""
+        with self._db.transaction():
+            for tie in ties:
+                row = rows.flat_row(tie)
+                self._db.put("clock_ties", {**row, "utc_quality": str(tie.utc_quality)})
+                self._send("tie", str(self._db.value("SELECT last_insert_rowid()")))
+        self.tick()
+
+    def add_health(self, event: HealthEvent) -> None:
+        """Commits a health event."""
+        with self._db.transaction():
+            self._db.put("health", rows.flat_row(event))
+            self._send("health", str(self._db.value("SELECT last_insert_rowid()")))
+        self.tick()
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Commits a note about the flight."""
+        with self._db.transaction():
+            self._db.put("meta", {"key": key, "value": value})
+
+    def set_landed(self, t_mono_ns: int, coverage_geojson: bytes | None = None) -> None:
+        """Notes the landing and writes ``coverage.geojson``, the one given or a plain one."""
+        self.set_meta("landed_mono_ns", str(t_mono_ns))
+        write_coverage(self.folder, coverage_geojson)
+
+    def next_ids(self) -> NextIds:
+        """Returns where frames, tracks and alerts go on counting."""
+
+        def after(column: str, table: str) -> int:
+            highest = self._db.value(f"SELECT max({column}) FROM {table}")  # noqa: S608
+            return 0 if highest is None else int(highest) + 1
+
+        return NextIds(after("seq", "frames"), after("track_id", "tracks"), self._next_alert())
+
+    def committed_frames(self) -> frozenset[str]:
+        """Returns the names of all frames that are committed."""
+        return frozenset(str(row["name"]) for row in self._db.rows("SELECT name FROM frames"))
+
+    def tick(self) -> None:
+        """Closes the segment when its minute is over; called by every commit."""
+        if self._now_ns() - self._opened_ns >= SEGMENT_NS:
+            self._close_segment(recovered=False)
+
+    def close(self, final: bool = True) -> None:
+        """Ends writing. With ``final`` the flight is closed: tables, last segment, manifest.
+
+        Closing what was closed changes nothing but the manifest, which is written again.
+        """
+        try:
+            if final:
+                self._finish()
+            else:
+                self.set_meta("state", "paused")
+        finally:
+            self._db.close()
+            self._lock.release()
+        if final:
+            write_final_manifest(self.folder, self.flight_id)
+
+    def _finish(self) -> None:
+        for write in (write_pose_table, _write_missing_coverage):
+            try:
+                write(self.folder)
+            except (GossanError, ImportError, OSError, ValueError) as error:
+                log.warning("landing_table_failed table=%s error=%s", write.__name__, error)
+                self.add_health(_event(self._now_ns(), "landing_table_failed", str(error)))
+        self._close_segment(recovered=False)
+        self.set_meta("state", "closed")
+        self._db.fold()
+
+    def _put_alerts(self, alerts: Iterable[Alert]) -> None:
+        for alert in alerts:
+            row = rows.flat_row(alert)
+            known = "SELECT told FROM alerts WHERE alert_id = ?"
+            told = self._db.value(known, (alert.alert_id,))
+            self._db.put("alerts", {**row, "told": told if told is not None else alert.told})
+            self._send("alert", str(alert.alert_id))
+
+    def _put_frame(self, record: FrameRecord) -> None:
+        name = record.frame.name
+        row = rows.frame_row(record)
+        if not record.kept_path:
+            before = self._db.rows("SELECT kept_path,kept_sha256 FROM frames WHERE name=?", (name,))
+            row.update(before[0] if before else {})
+        self._db.put("frames", row)
+        if record.pose is not None:
+            self._db.put("poses", rows.pose_row(record.pose))
+        if record.footprint is not None:
+            self._db.put("footprints", rows.footprint_row(record.footprint))
+        if record.detections is not None:
+            self._db.run("DELETE FROM detections WHERE frame = ?", (name,))
+            self._db.put("scans", rows.scan_row(record.detections))
+            for found in rows.detection_rows(record.detections):
+                self._db.put("detections", found)
+        for track in record.tracks:
+            self._db.put("tracks", rows.track_row(track))
+            self._send("track", str(track.track_id))
+        self._send("frame", name)
+
+    def _put_file(self, item: KeptFile) -> None:
+        row = {
+            "path": item.path,
+            "sha256": item.sha256,
+            "size_bytes": item.size_bytes,
+            "kind": item.kind,
+            "segment": self._segment,
+        }
+        self._db.put("files", row)
+        self._send("file", item.path)
+
+    def _send(self, kind: str, ref: str) -> None:
+        self._db.put("outbox", {"kind": kind, "ref": ref})
+
+    def _untold(self, alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+        wanted = {alert.alert_id for alert in alerts}
+        return tuple(a for a in self.untold_alerts() if a.alert_id in wanted) if wanted else ()
+
+    def _next_alert(self) -> int:
+        highest = self._db.value("SELECT max(alert_id) FROM alerts")
+        return 0 if highest is None else int(highest) + 1
+
+    def _kept_file(self, path: str, digest: str, kind: str) -> KeptFile:
+        try:
+            size = (self.folder / path).stat().st_size
+        except OSError as error:
+            raise StoreError(f"{path} should have been kept: {error.strerror}") from error
+        return KeptFile(path, digest, size, kind)
+
+    def _close_segment(self, recovered: bool) -> int | None:
+        """Closes the open segment, if there is anything in it; returns its number."""
+        number, span = self._segment, (self._opened_ns, self._now_ns())
+        files = self._files_of(number)
+        self._opened_ns = self._now_ns()
+        if not files:
+            return None
+        manifest = write_segment(self.folder, self.flight_id, number, files, span, recovered)
+        self._note_segment(number, manifest, len(files), recovered)
+        return number
+
+    def _note_segment(self, number: int, manifest: KeptFile, files: int, recovered: bool) -> None:
+        with self._db.transaction():
+            row = {"number": number, "manifest_sha256": manifest.sha256, "files": files}
+            self._db.put("segments", {**row, "recovered": recovered})
+            self._send("segment", manifest.path)
+        self._segment = number + 1
+
+    def _files_of(self, number: int) -> list[KeptFile]:
+        sql = "SELECT path, sha256, size_bytes, kind FROM files WHERE segment = ? ORDER BY path"
+        return [KeptFile(**row) for row in self._db.rows(sql, (number,))]
+
+    def _mend(self) -> Recovery:
+        """Brings folder and database to agree after whatever happened before."""
+        state = self._db.value("SELECT value FROM meta WHERE key = 'state'")
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        self.set_meta("state", "open")
+        self.set_meta("flight_id", self.flight_id)
+        self._segment = self._adopt_segments()
+        temp = _remove_temporary(self.folder)
+        known = {str(row["path"]) for row in self._db.rows("SELECT path FROM files")}
+        adopted = self._adopt_files(known)
+        missing = tuple(sorted(p for p in known if not (self.folder / p).is_file()))
+        interrupted = state == "open"
+        closed = self._close_segment(recovered=True) if interrupted else None
+        frames = int(self._db.value("SELECT count(*) FROM frames"))
+        found = Recovery(interrupted, frames, temp, adopted, missing, closed)
+        if interrupted:
+            log.warning("flight_recovered flight=%s found=%s", self.flight_id, found)
+            self.add_health(_recovery_event(self._now_ns(), found))
+        return found
+
+    def _adopt_segments(self) -> int:
+        """Lists manifests whose row was lost to a kill; returns the number of the open segment."""
+        listed = {int(row["number"]) for row in self._db.rows("SELECT number FROM segments")}
+        for number in segment_numbers(self.folder):
+            if number not in listed:
+                document = read_segment(self.folder, number)
+                path = segment_path(number)
+                size = (self.folder / path).stat().st_size
+                manifest = KeptFile(path, sha256_of(self.folder / path), size, "segment")
+                count = len(document["files"])
+                self._note_segment(number, manifest, count, bool(document["recovered"]))
+                listed.add(number)
+        return max(listed, default=-1) + 1
+
+    def _adopt_files(self, known: set[str]) -> tuple[str, ...]:
+        found = [
+            (f"{part}/{path.name}", kind)
+            for part, kind in ((FRAMES, "frame"), (CHIPS, "chip"))
+            for path in sorted((self.folder / part).glob("*"))
+        ]
+        lost = [(path, kind) for path, kind in found if path not in known]
+        if lost:
+            with self._db.transaction():
+                for path, kind in lost:
+                    digest = sha256_of(self.folder / path)
+                    self._put_file(self._kept_file(path, digest, kind))
+        return tuple(path for path, _ in lost)
+
+
+def recover(folder: Path) -> Recovery:
+    """Mends a flight after a kill, without closing it, and returns what was found."""
+    store = FlightStore(folder)
+    store.close(final=False)
+    return store.recovery
+
+
+def _write_missing_coverage(folder: Path) -> bool:
+    return (folder / COVERAGE).exists() or write_coverage(folder)
+
+
+def _remove_temporary(folder: Path) -> tuple[str, ...]:
+    removed = []
+    for path in sorted(folder.rglob(f"*{TEMP_SUFFIX}")):
+        path.unlink()
+        sync_folder(path.parent)
+        removed.append(path.relative_to(folder).as_posix())
+    return tuple(removed)
+
+
+def _event(t_mono_ns: int, code: str, text: str) -> HealthEvent:
+    return HealthEvent(t_mono_ns, "keep", "warning", code, text)
+
+
+def _recovery_event(t_mono_ns: int, found: Recovery) -> HealthEvent:
+    text = json.dumps(
+        {
+            "frames": found.frames,
+            "temp_removed": len(found.temp_removed),
+            "adopted": len(found.adopted),
+            "missing": len(found.missing),
+            "segment": found.segment,
+        }
+    )
+    return HealthEvent(t_mono_ns, "keep", "warning", "flight_recovered", text)
