@@ -1,0 +1,23 @@
+"""The drone's errors that more than one room raises; rooms add their own.
+
+UserError
+├── TableError           a CSV table that cannot be used
+├── PoseError            poses that cannot be used as they are
+└── DemError             a DEM that is missing or cannot be used
+"""
+
+from __future__ import annotations
+
+from gossan.errors import UserError
+
+
+class TableError(UserError):
+    """A CSV table that cannot be used."""
+
+
+class PoseError(UserError):
+    """Poses that cannot be used as they are."""
+
+
+class DemError(UserError):
+    """A DEM that is missing or cannot be used."""
