@@ -1,0 +1,56 @@
+"""Between source pixels: bilinear and cubic sampling of strips, and shrinking against aliasing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onboard.records import Image
+
+ImageResampling = Literal["linear", "cubic"]
+MAX_CHANNELS = 4
+
+
+def shrink(pixels: Image, factor: int) -> tuple[Image, float, float]:
+    """Returns the image averaged over factor × factor pixels, and scale and shift of coordinates.
+
+    Args:
+        pixels: (h, w, bands) or (h, w).
+        factor: 1 or less leaves the image as it is.
+
+    Returns:
+        The image; a source coordinate c lies at c · scale + shift in it.
+    """
+    if factor < 2:
+        return pixels, 1.0, 0.0
+    h, w = pixels.shape[:2]
+    rows, cols = -(-h // factor) * factor - h, -(-w // factor) * factor - w
+    padded = cv2.copyMakeBorder(pixels, 0, rows, 0, cols, cv2.BORDER_REPLICATE)
+    size = (padded.shape[1] // factor, padded.shape[0] // factor)
+    small = cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
+    return small, 1.0 / factor, 0.5 / factor - 0.5
+
+
+def resample(
+    source: Image, uv: NDArray[np.float32], resampling: ImageResampling, out: Image
+) -> None:
+    """Writes a strip of the ortho.
+
+    Args:
+        source: (h, w, bands) or (h, w).
+        uv: (rows, width, 2) source pixels.
+        resampling: ``linear`` or ``cubic``.
+        out: (rows, width, bands) or (rows, width), contiguous.
+    """
+    flag = cv2.INTER_LINEAR if resampling == "linear" else cv2.INTER_CUBIC
+    bands = 1 if source.ndim == 2 else source.shape[2]
+    if bands <= MAX_CHANNELS:
+        cv2.remap(source, uv, None, flag, dst=out, borderMode=cv2.BORDER_REPLICATE)
+        return
+    for first in range(0, bands, MAX_CHANNELS):
+        part = np.ascontiguousarray(source[..., first : first + MAX_CHANNELS])
+        seen = cv2.remap(part, uv, None, flag, borderMode=cv2.BORDER_REPLICATE)
+        out[..., first : first + MAX_CHANNELS] = seen.reshape(*uv.shape[:2], -1)
