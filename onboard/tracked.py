@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from onboard.fuse_looks import align_biases, fuse_looks
-from onboard.place.geotag import ce90_m
+from onboard.place.ellipses import ce90_m
 from onboard.records import Floats, HeightDatum, Track
 
 REMEDY_GAIN = 0.8

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from onboard.place.ortho_view import FrameView
 from onboard.place.surface import GridTerrain
 from onboard.records import Floats
 
-MAX_SAMPLES = 8_000_000
+MAX_SAMPLES = 6_000_000
+ALONG, ACROSS = 8.0, 2.0
+"""Samples to a post along a ray, where crests are met, and from ray to ray at the far end."""
+NO_GROUND_M = -1.0e6
 SECTOR_MARGIN_RAD = 0.02
 TOLERANCE_M = 0.02
 """A point counts as hidden when the ground in between stands this much above its line of sight."""
@@ -39,7 +43,7 @@ class Horizon:
     step_m: float
     first_rad: float
     turn_rad: float
-    slope: Floats
+    slope: NDArray[np.float32]
 
     def hidden_by_m(self, x_m: Floats, y_m: Floats, z_m: Floats) -> Floats:
         """Returns by how many metres the ground in between stands above the line of sight.
@@ -73,7 +77,8 @@ def can_hide(view: FrameView, terrain: GridTerrain, reach_m: float) -> bool:
 def sweep_horizon(view: FrameView, terrain: GridTerrain, xy_m: Floats) -> Horizon | None:
     """Returns the horizon around a camera as far as points (n, 2) lie, or ``None`` on tame ground.
 
-    Heights are taken along rays of half a post's spacing at the far end and accumulated outward;
+    Heights are taken along rays of half a post's spacing at the far end, eight to a
+    post along each, and accumulated outward;
     a void hides nothing.
 
     Args:
@@ -88,26 +93,27 @@ def sweep_horizon(view: FrameView, terrain: GridTerrain, xy_m: Floats) -> Horizo
         return None
     first, span = _sector(xy_m - centre)
     post = min(abs(terrain.dx), abs(terrain.dy))
-    spacing = max(post / 2.0, far * float(np.sqrt(span / MAX_SAMPLES)))
-    rays = max(int(np.ceil(span * far / spacing)), 16) + 1
-    r = np.arange(spacing, far + 2.0 * spacing, spacing)
+    coarser = max(1.0, far / post * float(np.sqrt(span * ALONG * ACROSS / MAX_SAMPLES)))
+    step = post / ALONG * coarser
+    rays = max(int(np.ceil(span * far * ACROSS / (post * coarser))), 16) + 1
+    r = np.arange(step, far + 2.0 * step, step, dtype=np.float32)
     turn = span / (rays - 1)
     azimuth = first + turn * np.arange(rays)
-    x = centre[0] + np.outer(np.cos(azimuth), r)
-    y = centre[1] + np.outer(np.sin(azimuth), r)
-    col = ((x - terrain.x0) / terrain.dx).astype(np.float32)
-    row = ((y - terrain.y0) / terrain.dy).astype(np.float32)
-    radius = float(view.local.radius_m[0])
-    base = float(view.centre_m[2])
+    east, north = np.cos(azimuth) / terrain.dx, np.sin(azimuth) / terrain.dy
+    col = np.outer(east.astype(np.float32), r)
+    row = np.outer(north.astype(np.float32), r)
+    col += np.float32((centre[0] - terrain.x0) / terrain.dx)
+    row += np.float32((centre[1] - terrain.y0) / terrain.dy)
+    radius, base = float(view.local.radius_m[0]), float(view.centre_m[2])
     posts = np.asarray(terrain.z - base, dtype=np.float32)
-    z = cv2.remap(
-        posts, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
+    slope = cv2.remap(
+        posts, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=NO_GROUND_M
     )
-    slope = (z - (r * r / (2.0 * radius)).astype(np.float32)) / r.astype(np.float32)
-    slope = np.where(np.isfinite(slope), slope, -np.inf)
-    free = np.maximum.accumulate(slope, axis=1)
-    free = np.where(np.isfinite(free), free, np.float32(-1e6))
-    return Horizon(centre, base, radius, spacing, spacing, first, turn, free.astype(np.float64))
+    slope -= r * r / np.float32(2.0 * radius)
+    slope /= r
+    np.copyto(slope, NO_GROUND_M, where=~np.isfinite(slope))
+    np.maximum.accumulate(slope, axis=1, out=slope)
+    return Horizon(centre, base, radius, step, step, first, turn, slope)
 
 
 def _sector(offsets_m: Floats) -> tuple[float, float]:
@@ -121,7 +127,7 @@ def _sector(offsets_m: Floats) -> tuple[float, float]:
     return float(middle) + first, float(away.max()) + SECTOR_MARGIN_RAD - first
 
 
-def _bilinear(grid: Floats, row: Floats, col: Floats) -> Floats:
+def _bilinear(grid: NDArray[np.float32], row: Floats, col: Floats) -> Floats:
     i = np.clip(np.floor(row).astype(np.int64), 0, grid.shape[0] - 2)
     j = np.clip(np.floor(col).astype(np.int64), 0, grid.shape[1] - 2)
     a, b = np.clip(row - i, 0.0, 1.0), np.clip(col - j, 0.0, 1.0)

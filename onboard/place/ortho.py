@@ -253,9 +253,9 @@ def mask_polygons(mask: Bools, grid: Grid, simplify_px: float = 0.75) -> list[Po
     padded = np.pad(mask.astype(np.uint8), 1)
     big = cv2.resize(padded, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     contours, tree = cv2.findContours(big, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if tree is None:
+    if not contours:
         return []
-    rings = [_ring_to_map(c[:, 0, :], grid) for c in contours]
+    rings = [_ring_to_map(np.asarray(c[:, 0, :], np.float64), grid) for c in contours]
     inner: dict[int, list[Floats]] = {}
     for ring, (_, _, _, parent) in zip(rings, tree[0], strict=True):
         if parent >= 0 and len(ring) >= 3:
@@ -272,7 +272,7 @@ def mask_polygons(mask: Bools, grid: Grid, simplify_px: float = 0.75) -> list[Po
 
 def _ring_to_map(ring: Floats, grid: Grid) -> Floats:
     """Returns contour points of the doubled, padded mask as map x, y."""
-    return grid.to_map((np.asarray(ring, float) - 2.5) / 2.0)
+    return grid.to_map((ring - 2.5) / 2.0)
 
 
 def _reach_m(view: FrameView) -> float:

@@ -11,7 +11,7 @@ from calibration.geodesy import LocalMap, MapFrame
 from calibration.rig import Rig
 from calibration.rotations import ENU_FROM_NED
 from onboard.place.first_hit import first_hit
-from onboard.place.geotag import scene_centres
+from onboard.place.geotag import row_time_s, scene_centres
 from onboard.place.surface import Terrain
 from onboard.records import Floats, Poses
 
@@ -24,7 +24,7 @@ class FrameView:
     """One placed frame: its camera, where it stood, how it moved while its rows were read.
 
     Attributes:
-        camera: Intrinsics.
+        rig: Camera, and the clock by which its rows are read.
         terrain: The ground.
         map_frame: The map.
         local: The map at the camera (n = 1).
@@ -32,10 +32,9 @@ class FrameView:
         r_cam_ned: (3, 3) NED to camera axes at the middle row.
         v_ned_mps: (3,) velocity; 0 where unknown.
         omega_ned_rps: (3,) angular rate; 0 where unknown.
-        readout_s: Time from the first to the last row.
     """
 
-    camera: Camera
+    rig: Rig
     terrain: Terrain
     map_frame: MapFrame
     local: LocalMap
@@ -43,7 +42,6 @@ class FrameView:
     r_cam_ned: Floats
     v_ned_mps: Floats
     omega_ned_rps: Floats
-    readout_s: float
 
     @classmethod
     def of(cls, pose: Poses, rig: Rig, terrain: Terrain, map_frame: MapFrame) -> FrameView:
@@ -51,7 +49,7 @@ class FrameView:
         if len(pose) != 1:
             raise ValueError(f"one pose is needed, not {len(pose)}")
         return cls(
-            camera=rig.camera,
+            rig=rig,
             terrain=terrain,
             map_frame=map_frame,
             local=map_frame.local(pose.lat_deg, pose.lon_deg),
@@ -59,14 +57,18 @@ class FrameView:
             r_cam_ned=pose.r_ned_cam[0].T,
             v_ned_mps=np.nan_to_num(pose.v_ned_mps[0]),
             omega_ned_rps=np.nan_to_num(pose.omega_ned_rps[0]),
-            readout_s=rig.clock.readout_s,
         )
+
+    @property
+    def camera(self) -> Camera:
+        """The rig's camera."""
+        return self.rig.camera
 
     @property
     def rolls(self) -> bool:
         """Whether rows differ in their pose."""
         moves = bool(np.any(self.v_ned_mps) or np.any(self.omega_ned_rps))
-        return self.readout_s != 0.0 and moves
+        return self.rig.clock.readout_s != 0.0 and moves
 
     def to_pixel(self, x_m: Floats, y_m: Floats, z_m: Floats) -> Floats:
         """Returns the (n, 2) source pixels that see ground points; NaN where none does.
@@ -84,7 +86,7 @@ class FrameView:
         uv = self.camera.project(ned @ self.r_cam_ned.T)
         if self.rolls:
             for _ in range(ROW_STEPS):
-                t = np.nan_to_num(self.row_time_s(uv[:, 1]))
+                t = np.nan_to_num(row_time_s(uv[:, 1], self.rig))
                 uv = self.camera.project(self._at_time(ned, t) @ self.r_cam_ned.T)
         return uv, np.sqrt(np.einsum("ij,ij->i", ned, ned))
 
@@ -105,17 +107,12 @@ class FrameView:
         out[:, 2] = self.centre_m[2] - z_m + drop
         return out
 
-    def row_time_s(self, v_px: Floats) -> Floats:
-        """Returns when rows were exposed, relative to the middle row."""
-        middle = (self.camera.height_px - 1) / 2.0
-        return np.asarray((v_px - middle) / (self.camera.height_px - 1) * self.readout_s)
-
     def rays_enu(self, uv: Floats) -> tuple[Floats, Floats]:
         """Returns origins (n, 3) on the map and rays (n, 3) in local ENU of source pixels."""
         ned = self.camera.unproject(uv) @ self.r_cam_ned
         origin = np.tile(self.centre_m, (len(uv), 1))
         if self.rolls:
-            t = self.row_time_s(np.asarray(uv)[:, 1])
+            t = row_time_s(np.asarray(uv)[:, 1], self.rig)
             ned = _turn(ned, self.omega_ned_rps, t)
             moved = t[:, None] * self.v_ned_mps
             dx, dy = self.map_frame.offset(
