@@ -112,18 +112,18 @@ class StorageSettings(Settings):
 
     Attributes:
         root: Each flight is a folder in it; ``status.json`` lies beside them.
-        keep_free_mb: Below this much free space frames are no longer kept (rows and alerts are).
-        warn_free_mb: Below this much free space health says so.
+        low_free_mb: Below this much free space frames begin to be left out, emptiest first.
+        critical_free_mb: Below this much no frames are kept; rows, alerts and telemetry are.
     """
 
     root: Path = Path("/var/lib/gossan")
-    keep_free_mb: float = Field(500.0, ge=0.0)
-    warn_free_mb: float = Field(2000.0, ge=0.0)
+    low_free_mb: float = Field(2000.0, ge=0.0)
+    critical_free_mb: float = Field(500.0, ge=0.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> StorageSettings:
-        if self.warn_free_mb < self.keep_free_mb:
-            raise ValueError("warn_free_mb must not be below keep_free_mb")
+        if self.low_free_mb < self.critical_free_mb:
+            raise ValueError("low_free_mb must not be below critical_free_mb")
         return self
 
 

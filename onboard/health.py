@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Level = Literal["info", "warning", "error"]
 LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+STATUS = "status.json"
 EVENTS_WAITING = 1000
 REPEAT_S = 30.0
 """The same event (stage and code) is written once in so many seconds, with its count."""
@@ -137,6 +138,12 @@ class Health:
             self._pending[key] = _Pending(now)
             self._events.append(HealthEvent(now, stage, level, code, text, count))
         log.log(LEVELS[level], "%s stage=%s count=%d %s", code, stage, count, text)
+
+    def put_event(self, event: HealthEvent | None) -> None:
+        """Logs and queues an event that another room has made; ``None`` is no event."""
+        if event is not None:
+            level: Level = event.level if event.level in LEVELS else "warning"  # type: ignore[assignment]
+            self.event(event.stage, level, event.code, event.text, event.count)
 
     def take_events(self) -> list[HealthEvent]:
         """Returns the events that wait to be written, oldest first."""

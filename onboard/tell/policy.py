@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from onboard.config import AlertRule, AlertSettings
 from onboard.records import Alert, Track
@@ -29,14 +29,19 @@ class AlertPolicy:
         self._next_id = next_id
         self._decided = set(told_tracks)
 
-    def decide(self, tracks: Iterable[Track], t_mono_ns: int) -> tuple[Alert, ...]:
+    def decide(
+        self, tracks: Iterable[Track], t_mono_ns: int, merged: Mapping[int, int] | None = None
+    ) -> tuple[Alert, ...]:
         """Returns the alerts that these changed tracks raise.
 
         Args:
             tracks: Tracks that a frame changed.
             t_mono_ns: When, host monotonic time.
+            merged: Which track went into which: what was told under one number is not told again
+                under the other.
         """
         alerts = []
+        self._decided.update(kept for gone, kept in (merged or {}).items() if gone in self._decided)
         for track in tracks:
             rule = self._rule_for(track)
             if rule is None or track.track_id in self._decided:
