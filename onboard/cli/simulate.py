@@ -3,30 +3,74 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gossan.console import emit, json_option, say
 from gossan.errors import UserError
 
+if TYPE_CHECKING:
+    from onboard.simulator.flight_plan import FlightPlan
+
 
 @click.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the flight.")
+@click.option("--seed", default=1, show_default=True, help="Which world and which flight.")
+@click.option(
+    "--family",
+    type=click.Choice(["train", "test"]),
+    default=None,
+    help="Which worlds; flights: test, training sets: train.",
+)
+@click.option("--lines", type=int, default=None, help="Survey lines (3).")
+@click.option("--size", "line_m", type=float, default=200.0, help="Length of a line, metres.")
+@click.option("--minutes", type=float, default=None, help="As many lines as fit in this time.")
+@click.option("--height", "height_m", type=float, default=80.0, help="Metres above the ground.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Write a training set here.")
 @click.option("--count", default=300, show_default=True, help="Tiles of the training set.")
-@click.option("--seed", default=1, show_default=True, help="Which world.")
-@click.option("--family", type=click.Choice(["train", "test"]), default=None, help="Which worlds.")
 @json_option
 def simulate(
-    dataset: Path | None, count: int, seed: int, family: str | None, as_json: bool
+    out: Path | None,
+    seed: int,
+    family: str | None,
+    lines: int | None,
+    line_m: float,
+    minutes: float | None,
+    height_m: float,
+    dataset: Path | None,
+    count: int,
+    as_json: bool,
 ) -> None:
     """A flight or training set of known truth."""
-    if dataset is None:
+    if dataset is not None:
+        emit(_write_dataset(dataset, count, seed, family or "train"), as_json)
+        return
+    if out is None:
         raise UserError("nothing to simulate", "give --out FLIGHT or --dataset DIR")
+    from onboard.simulator.flight import simulate_flight
+
+    plan = _plan(lines, line_m, minutes, height_m)
+    emit(simulate_flight(out, seed, family or "test", plan, say), as_json)
+
+
+def _plan(lines: int | None, line_m: float, minutes: float | None, height_m: float) -> FlightPlan:
+    from onboard.simulator.flight_plan import FlightPlan, plan_for_minutes
+    from onboard.simulator.world import centre_xy_m
+
+    if minutes is not None and lines is None:
+        return plan_for_minutes(centre_xy_m(), minutes, line_m=line_m, height_m=height_m)
+    return FlightPlan(
+        centre_xy_m(), lines=3 if lines is None else lines, line_m=line_m, height_m=height_m
+    )
+
+
+def _write_dataset(folder: Path, count: int, seed: int, family: str) -> dict[str, Any]:
     from onboard.simulator.dataset import write_dataset
 
     def note(done: int) -> None:
         if done % 20 == 0:
             say(f"{done} of {count} tiles")
 
-    pixels = write_dataset(dataset, count, seed, family or "train", note)
-    emit({"dataset": str(dataset), "tiles": count, "pixels": pixels}, as_json)
+    pixels = write_dataset(folder, count, seed, family, note)
+    return {"dataset": str(folder), "tiles": count, "pixels": pixels}

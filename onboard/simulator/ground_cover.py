@@ -170,9 +170,8 @@ def _bare_ground(cover: Cover, relief: Relief, window: Window) -> tuple[Floats32
     _, ex, ny = surface_in(relief, window)
     steep = np.hypot(ex, ny)
     cracks = 1 - np.abs(fractal(window, seed + 8, 3.2, 0.3, 0.62, lac))
-    rock = smoothstep(
-        cover.outcrop, cover.outcrop + 0.5, 0.9 * wide + 0.5 * mid + 2.0 * steep + 0.25 * cracks
-    )
+    bare = np.asarray(0.9 * wide + 0.5 * mid + 2.0 * steep + 0.25 * cracks, dtype=np.float32)
+    rock = smoothstep(cover.outcrop, cover.outcrop + 0.5, bare)
     tone = smoothstep(-1, 1, octave(window, 4.0, seed + 9))[..., None]
     stone = cover.rocks[0] * (1 - tone) + cover.rocks[1] * tone
     stone = stone * (0.86 + 0.16 * cracks + 0.06 * fine)[..., None]
