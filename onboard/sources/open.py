@@ -1,0 +1,198 @@
+"""One door to every source: what is at a path, opened as frames with poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calibration.rig import Rig
+from onboard.records import HeightDatum
+from onboard.sources.errors import NotReadYetError, SourceError, UnknownSourceError
+from onboard.sources.logged import LoggedSource
+from onboard.sources.opensfm import read_reconstruction
+from onboard.sources.photos import PhotoSource
+from onboard.sources.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, image_files
+from onboard.sources.tabled import TabledSource
+from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES
+
+KLV_KEY = bytes.fromhex("060e2b34")
+ACCEPTED = (
+    "a flight folder; photos with EXIF/XMP poses; frames or a video with a .tlog or .bin; a video "
+    "with its DJI .srt; frames with --poses POSES.csv; OpenSfM/ODM reconstruction.json or "
+    "shots.geojson; one image"
+)
+RECONSTRUCTIONS = (
+    "reconstruction.json",
+    "opensfm/reconstruction.json",
+    "odm_report/shots.geojson",
+    "shots.geojson",
+)
+
+
+def open_source(
+    path: str | Path,
+    rig: Rig | None = None,  # noqa: ARG001 - part of the seam
+    poses_csv: str | Path | None = None,
+    alt_datum: HeightDatum | None = None,
+    video_step_s: float = 1.0,
+) -> Source:
+    """Returns what is at a path as a source of frames and poses.
+
+    Args:
+        path: A file or folder; see ``docs/sources.md``.
+        rig: Only taken where opening needs it (flight folders do not).
+        poses_csv: A pose table (or reconstruction) that takes the place of the source's own poses.
+        alt_datum: What heights are above that do not say it.
+        video_step_s: How far apart frames are taken from a video.
+
+    Raises:
+        UnknownSourceError: Nothing there that is known.
+        NotReadYetError: Known, and not read yet.
+    """
+    at = Path(path)
+    if not at.exists():
+        raise UnknownSourceError(f"there is nothing at {at}", "check the path")
+    table = Path(poses_csv) if poses_csv is not None else None
+    if table is not None and not table.is_file():
+        raise SourceError(f"there is no pose table at {table}", "check --poses")
+    if at.is_dir():
+        return _open_folder(at, table, alt_datum, video_step_s)
+    return _open_file(at, table, alt_datum, video_step_s)
+
+
+def _open_file(
+    at: Path, table: Path | None, alt_datum: HeightDatum | None, video_step_s: float
+) -> Source:
+    suffix = at.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return _tabled([at], at.name, table, alt_datum) if table else _lone_image(at, alt_datum)
+    if suffix in (".json", ".geojson"):
+        return _reconstruction(at, at.parent, alt_datum)
+    if suffix in VIDEO_SUFFIXES or suffix == ".srt":
+        from onboard.sources.video import open_video
+
+        return open_video(at, alt_datum, video_step_s)
+    _refuse_klv(at)
+    if suffix in TELEMETRY_SUFFIXES:
+        from onboard.sources.events import open_log
+
+        return open_log(at)
+    if suffix in (".raw", ".klv"):
+        raise NotReadYetError(
+            f"{at}: bare GPMF and KLV tracks are not read yet",
+            "write its track as a pose table and give --poses",
+        )
+    raise UnknownSourceError(f"{at} is no known source", f"known are {ACCEPTED}")
+
+
+def _open_folder(
+    at: Path,
+    table: Path | None,
+    alt_datum: HeightDatum | None,
+    video_step_s: float,
+) -> Source:
+    if (at / "flight.toml").is_file() or (at / "flight.db").is_file():
+        from onboard.sources.flight import FlightSource
+
+        if table is None:
+            return FlightSource(at)
+    files, folder = _images(at)
+    if table is not None and files:
+        return _tabled(files, at.name, table, alt_datum)
+    found = next((at / name for name in RECONSTRUCTIONS if (at / name).is_file()), None)
+    if found is not None:
+        return _reconstruction(found, at, alt_datum)
+    log = _log(at, folder)
+    if files and log is not None:
+        return LoggedSource(files, log, at.name)
+    if files and (at / "poses.csv").is_file():
+        return _tabled(files, at.name, at / "poses.csv", alt_datum)
+    if files:
+        return PhotoSource(files, at.name, alt_datum)
+    videos = [p for p in sorted(at.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+    if len(videos) == 1:
+        return _open_file(videos[0], None, alt_datum, video_step_s)
+    if log is not None:
+        return _open_file(log, None, alt_datum, video_step_s)
+    raise UnknownSourceError(f"no frames in {at}", f"known are {ACCEPTED}{_deeper(at)}")
+
+
+def _images(at: Path) -> tuple[list[Path], Path]:
+    """Returns the images of a folder, or of its ``frames/`` or ``images/``, and where they lie."""
+    for folder in (at, at / "frames", at / "images"):
+        if folder.is_dir() and (files := image_files(folder)):
+            return files, folder
+    return [], at
+
+
+def _log(at: Path, folder: Path) -> Path | None:
+    """Returns the one telemetry log in the folder, beside the frames or above them.
+
+    Raises:
+        SourceError: There are several.
+    """
+    places = dict.fromkeys((at, folder))
+    if at.name in ("frames", "images"):
+        places[at.parent] = None
+    for place in places:
+        logs = [p for p in sorted(place.iterdir()) if p.suffix.lower() in TELEMETRY_SUFFIXES]
+        for suffix in (".tlog", ".bin", ".ulg"):
+            mine = [p for p in logs if p.suffix.lower() == suffix]
+            if len(mine) > 1:
+                names = ", ".join(p.name for p in mine[:4])
+                raise SourceError(
+                    f"{place} holds {len(mine)} telemetry logs: {names}",
+                    "leave the one of these frames in the folder",
+                )
+            if mine:
+                return mine[0]
+    return None
+
+
+def _lone_image(at: Path, alt_datum: HeightDatum | None) -> Source:
+    """Returns one image: by its own pose, else by the log or table beside it."""
+    source = PhotoSource([at], at.name, alt_datum)
+    if not any(f.reason in ("no_gps", "gps_void", "no_attitude") for f in source.flagged):
+        return source
+    log = _log(at.parent, at.parent)
+    if log is not None:
+        return LoggedSource([at], log, at.name)
+    if (at.parent / "poses.csv").is_file():
+        return _tabled([at], at.name, at.parent / "poses.csv", alt_datum)
+    return source
+
+
+def _tabled(files: list[Path], name: str, table: Path, alt_datum: HeightDatum | None) -> Source:
+    notes = [f"poses from {table.name}"]
+    if table.suffix.lower() in (".json", ".geojson"):
+        kind = "frames with an OpenSfM/ODM reconstruction"
+        return TabledSource(
+            files, name, kind, lambda rig: read_reconstruction(table, rig, alt_datum), notes
+        )
+    from onboard.sources.pose_table import read_poses
+
+    kind = "frames with a pose table"
+    return TabledSource(files, name, kind, lambda rig: read_poses(table, rig, alt_datum), notes)
+
+
+def _reconstruction(at: Path, folder: Path, alt_datum: HeightDatum | None) -> Source:
+    """Returns the frames of a reconstruction: the images beside it, or one or two folders up."""
+    for place in (folder, *list(at.parents)[:3]):
+        files, _ = _images(place)
+        if files:
+            return _tabled(files, folder.name, at, alt_datum)
+    raise SourceError(
+        f"no images beside {at}", "give the folder that holds images/ and opensfm/, or --poses"
+    )
+
+
+def _refuse_klv(at: Path) -> None:
+    with at.open("rb") as file:
+        if file.read(4) == KLV_KEY:
+            raise NotReadYetError(
+                f"{at}: MISB KLV is not read yet", "write its track as a pose table, give --poses"
+            )
+
+
+def _deeper(at: Path) -> str:
+    below = [p for p in sorted(at.iterdir()) if p.is_dir() and _images(p)[0]]
+    return f". Frames lie in {below[0]}: give that folder" if below else ""

@@ -1,0 +1,71 @@
+"""Pixels of image files, as stored: never turned by EXIF Orientation, RGB order, 8 or 16 bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+
+from onboard.records import Frame, Image
+from onboard.sources.errors import DamagedFrame
+
+READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+GRAY = cv2.IMREAD_IGNORE_ORIENTATION
+REDUCED_GRAY = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+def load_pixels(frame: Frame) -> Frame:
+    """Returns the frame with its pixels, (h, w, 3) RGB as stored.
+
+    Raises:
+        DamagedFrame: There is no file, or it cannot be decoded.
+    """
+    if frame.pixels is not None:
+        return frame
+    if frame.path is None:
+        raise DamagedFrame(f"frame {frame.name} has no file", "give the folder of its frames")
+    return replace(frame, pixels=read_image(frame.path))
+
+
+def read_image(path: Path) -> Image:
+    """Returns an image's pixels, (h, w, 3) RGB uint8 or uint16.
+
+    Raises:
+        DamagedFrame: It cannot be decoded.
+    """
+    try:
+        pixels = cv2.imread(str(path), READ)
+    except cv2.error as error:
+        raise _damaged(path, str(error).strip()) from error
+    if pixels is None or pixels.size == 0:
+        raise _damaged(path, "no image in it" if path.exists() else "no such file")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise _damaged(path, f"its values are {pixels.dtype}, not 8 or 16 bit")
+    return cast(Image, pixels)
+
+
+def read_gray(path: Path, reduce: int = 1) -> Image:
+    """Returns an image's (h, w) grey values at 1/``reduce`` of its size (1, 2, 4 or 8).
+
+    Raises:
+        DamagedFrame: It cannot be decoded.
+    """
+    try:
+        pixels = cv2.imread(str(path), REDUCED_GRAY[reduce] | GRAY)
+    except cv2.error as error:
+        raise _damaged(path, str(error).strip()) from error
+    if pixels is None or pixels.size == 0:
+        raise _damaged(path, "no image in it")
+    return cast(Image, pixels)
+
+
+def _damaged(path: Path, why: str) -> DamagedFrame:
+    return DamagedFrame(f"cannot decode {path}: {why}", "copy it again from the card")

@@ -1,0 +1,279 @@
+"""A video as frames: with the telemetry log beside it, or with DJI's subtitles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from calibration.errors import DatumError
+from calibration.geodesy import to_ellipsoid_m
+from calibration.rig import Rig
+from calibration.rotations import r_ned_cam_from_ypr
+from onboard.place.hermite import bracket
+from onboard.records import Floats, Frame, HeightDatum, Image, Poses
+from onboard.sources.errors import (
+    DamagedFrame,
+    DamagedTelemetryError,
+    FrameTimeError,
+    NotReadYetError,
+    SourceError,
+)
+from onboard.sources.exif import utc_of_name
+from onboard.sources.frame_times import TIMES_CSV, FrameTimes, read_times_csv, times_from_utc
+from onboard.sources.logged import poses_from_log
+from onboard.sources.source import VIDEO_SUFFIXES, Flag, Placement, flag, placed
+from onboard.sources.srt import SrtRow, read_srt
+from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES, read_telemetry
+
+GPMF_MARK = b"GoPro MET"
+SCAN_BYTES = 1 << 24
+
+
+class Clip:
+    """The frames of a video file at steps of time, decoded forwards.
+
+    Raises:
+        DamagedFrame: The file cannot be opened as a video.
+    """
+
+    def __init__(self, path: Path, step_s: float) -> None:
+        self.path = path
+        self._capture = cv2.VideoCapture(str(path))
+        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not self._capture.isOpened() or not self.fps > 0 or count <= 0:
+            raise DamagedFrame(f"cannot open {path} as a video", "copy it again from the card")
+        every = max(round(step_s * self.fps), 1)
+        self.index = list(range(0, count, every))
+        self.names = [f"{path.stem}_{i:06d}.jpg" for i in self.index]
+        self._next = 0
+
+    def times_s(self) -> Floats:
+        """Returns the (n,) times of the frames in the video."""
+        return np.array(self.index) / self.fps
+
+    def read(self, index: int) -> Image:
+        """Returns a frame's RGB pixels; going back reopens the file."""
+        if index < self._next:
+            self._capture.release()
+            self._capture = cv2.VideoCapture(str(self.path))
+            self._next = 0
+        while self._next < index and self._capture.grab():
+            self._next += 1
+        ok, pixels = self._capture.read()
+        self._next += 1
+        if not ok or pixels is None:
+            raise DamagedFrame(f"{self.path}: frame {index} cannot be decoded", "copy it again")
+        rgb: Image = np.ascontiguousarray(pixels[:, :, ::-1]).astype(np.uint8, copy=False)
+        return rgb
+
+
+class _VideoSource:
+    """What videos with any telemetry share."""
+
+    has_telemetry = True
+
+    def __init__(self, name: str, clip: Clip | None, telemetry: Path) -> None:
+        self.name = name
+        self.telemetry: Path | None = telemetry
+        self.notes: list[str] = []
+        self.flagged: list[Flag] = []
+        self._clip = clip
+
+    def load_pixels(self, frame: Frame) -> Frame:
+        """Returns the frame with its pixels."""
+        if self._clip is None or frame.name not in self._clip.names:
+            raise DamagedFrame(f"frame {frame.name} has no video", "lay the video beside it")
+        index = self._clip.index[self._clip.names.index(frame.name)]
+        return replace(frame, pixels=self._clip.read(index))
+
+
+class LoggedVideo(_VideoSource):
+    """A video with a telemetry log. Its start is from ``times.csv`` or UTC in its name."""
+
+    kind = "a video with a telemetry log"
+
+    def __init__(self, path: Path, log: Path, step_s: float) -> None:
+        clip = Clip(path, step_s)
+        super().__init__(path.name, clip, log)
+        self.log = read_telemetry(log)
+        self.clip = clip
+        self.times = self._find_times()
+        self.notes += [*self.log.notes, f"frame times: {self.times.way}"]
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields the frames in order."""
+        for seq, (name, t_s) in enumerate(zip(self.clip.names, self.times.t_boot_s, strict=True)):
+            yield Frame(name, seq, t_boot_s=float(t_s))
+
+    def poses(self, rig: Rig | None) -> Poses:
+        """Returns the poses at the exposures."""
+        return poses_from_log(self, self.log, self.times, self.clip.names, rig)
+
+    def _find_times(self) -> FrameTimes:
+        """Returns stamps: rows of times.csv (the video's own row is its start), or its name."""
+        path, t_video = self.clip.path, self.clip.times_s()
+        table = path.with_name(TIMES_CSV)
+        if table.is_file():
+            times, column = read_times_csv(table)
+            start = times.get(path.name, math.nan)
+            own = [times.get(name, math.nan) for name in self.clip.names]
+            t_s = np.where(np.isnan(own), start + t_video, own)
+            if column == "t_utc_s":
+                return times_from_utc(t_s, self.log, f"{TIMES_CSV} (UTC)")
+            return FrameTimes(t_s, -1, f"{TIMES_CSV} (autopilot time)")
+        start = utc_of_name(path.name)
+        if math.isfinite(start):
+            return times_from_utc(start + t_video, self.log, "UTC stamp in the video's name")
+        raise FrameTimeError(
+            f"nothing says when {path.name} starts",
+            f"write {TIMES_CSV} beside it: frame,t_boot_s with one row '{path.name},<start>'",
+        )
+
+
+class SubtitledVideo(_VideoSource):
+    """A DJI video with its subtitles, or the subtitles alone (then each is a frame)."""
+
+    kind = "a video with DJI subtitles"
+
+    def __init__(
+        self, srt: Path, video: Path | None, alt_datum: HeightDatum | None, step_s: float
+    ) -> None:
+        super().__init__((video or srt).name, Clip(video, step_s) if video else None, srt)
+        self.rows, skipped = read_srt(srt)
+        self.alt_datum = alt_datum
+        if not self.rows:
+            raise DamagedTelemetryError(
+                f"{srt} holds no subtitle with a time", "take it from the drone's card again"
+            )
+        if skipped:
+            self.notes.append(f"{srt.name}: {skipped} subtitles cut short or without text, skipped")
+        if video is None:
+            self.kind = "DJI subtitles without their video"
+            self.notes.append("no video beside the subtitles: each subtitle stands for a frame")
+        self.names = self._clip.names if self._clip else _row_names(srt, self.rows)
+        self.t_s = self._clip.times_s() if self._clip else np.array([r.t_s for r in self.rows])
+        self._flag()
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields the frames in order."""
+        for seq, name in enumerate(self.names):
+            yield Frame(name, seq)
+
+    def datum(self) -> HeightDatum | None:
+        """Returns the datum as given, else ``takeoff`` where only such heights are said."""
+        absolute = any(math.isfinite(r.alt_m) for r in self.rows)
+        relative = any(math.isfinite(r.alt_m_takeoff) for r in self.rows)
+        return self.alt_datum or ("takeoff" if relative and not absolute else None)
+
+    def poses(self, rig: Rig | None) -> Poses:
+        """Returns the poses of frames whose subtitles say position, height and gimbal."""
+        datum = self.datum()
+        if datum is None:
+            raise DatumError(
+                f"{self.name}: the subtitles do not say what their heights are above",
+                "give --alt-datum takeoff (their relative height), ellipsoid, egm96 or same",
+            )
+        values = self._at_frames(datum)
+        index = np.flatnonzero(np.isfinite(values).all(axis=1))
+        no_height = np.isnan(values[:, 2]) & np.isfinite(values[:, 0])
+        for i in np.flatnonzero(no_height):
+            missing = flag(self.names[i], "no_height")
+            self.flagged += [missing] if missing not in self.flagged else []
+        lat, lon, alt_m = values[index, 0], values[index, 1], values[index, 2]
+        if datum in ("egm96", "egm2008"):
+            alt_m, datum = to_ellipsoid_m(alt_m, datum, lat, lon), "ellipsoid"
+        r_ned_cam = r_ned_cam_from_ypr(*np.radians(values[index, 3:6].T))
+        if rig is not None and rig.mount.type == "gimbal" and len(index):
+            r_ned_cam = rig.mount.r_ned_cam(r_ned_cam)
+        names = tuple(self.names[i] for i in index)
+        return placed(Placement(names, lat, lon, alt_m, datum, r_ned_cam.reshape(-1, 3, 3)), rig)
+
+    def _at_frames(self, datum: HeightDatum) -> Floats:
+        """Returns (n, 6) lat, lon, height, yaw, pitch, roll at the frames, linear between rows."""
+        heights = [r.alt_m_takeoff if datum == "takeoff" else r.alt_m for r in self.rows]
+        table = np.array(
+            [(r.lat_deg, r.lon_deg, h, *r.ypr_deg) for r, h in zip(self.rows, heights, strict=True)]
+        )
+        table[:, 3] = np.degrees(_unwrapped(np.radians(table[:, 3])))
+        t_rows = np.array([r.t_s for r in self.rows])
+        b = bracket(t_rows, self.t_s)
+        span = np.where(b.gap_s > 0, b.gap_s, 1.0)
+        s = np.where(b.gap_s > 0, (self.t_s - t_rows[b.before]) / span, 0.0)[:, None]
+        between = (1 - s) * table[b.before] + s * table[b.after]
+        return np.where(s == 0.0, table[b.before], between)
+
+    def _flag(self) -> None:
+        values = self._at_frames("same")
+        no_position = ~np.all(np.isfinite(values[:, :2]), axis=1)
+        no_attitude = ~np.all(np.isfinite(values[:, 3:]), axis=1) & ~no_position
+        for name, missing in zip(self.names, no_position, strict=True):
+            if missing:
+                self.flagged.append(flag(name, "no_gps"))
+        if no_attitude.all() and len(no_attitude) > 1:
+            self.notes.append("this dialect says no gimbal attitude: give --poses to place frames")
+        else:
+            for name, missing in zip(self.names, no_attitude, strict=True):
+                if missing:
+                    self.flagged.append(flag(name, "no_attitude"))
+
+
+def open_video(at: Path, alt_datum: HeightDatum | None, step_s: float) -> _OpenVideo:
+    """Returns a video (or DJI subtitles) with the telemetry that lies beside it.
+
+    Raises:
+        SourceError: No telemetry beside it.
+        NotReadYetError: Its telemetry is inside and not read yet (GoPro GPMF, KLV).
+    """
+    if at.suffix.lower() == ".srt":
+        return SubtitledVideo(at, _beside(at, VIDEO_SUFFIXES), alt_datum, step_s)
+    srt = _beside(at, (".srt",))
+    if srt is not None:
+        return SubtitledVideo(srt, at, alt_datum, step_s)
+    logs = [p for p in at.parent.iterdir() if p.suffix.lower() in TELEMETRY_SUFFIXES]
+    log = _beside(at, TELEMETRY_SUFFIXES) or (logs[0] if len(logs) == 1 else None)
+    if log is not None:
+        return LoggedVideo(at, log, step_s)
+    if _has_gpmf(at):
+        raise NotReadYetError(
+            f"{at}: GoPro's GPMF track is not read yet",
+            "write its track as a pose table and give --poses with extracted frames",
+        )
+    raise SourceError(
+        f"{at} has no telemetry beside it",
+        "lay the flight's .tlog or the video's DJI .srt in the same folder",
+    )
+
+
+_OpenVideo = LoggedVideo | SubtitledVideo
+
+
+def _beside(at: Path, suffixes: Sequence[str]) -> Path | None:
+    """Returns the file of the same stem with one of these suffixes in any case."""
+    for path in sorted(at.parent.iterdir()):
+        if path.stem.lower() == at.stem.lower() and path.suffix.lower() in suffixes:
+            return path
+    return None
+
+
+def _has_gpmf(at: Path) -> bool:
+    with at.open("rb") as file:
+        head = file.read(SCAN_BYTES)
+        file.seek(max(at.stat().st_size - SCAN_BYTES, 0))
+        return GPMF_MARK in head or GPMF_MARK in file.read()
+
+
+def _row_names(srt: Path, rows: Sequence[SrtRow]) -> list[str]:
+    return [f"{srt.stem}_{i:06d}" for i in range(len(rows))]
+
+
+def _unwrapped(angle_rad: Floats) -> Floats:
+    known = np.isfinite(angle_rad)
+    out = angle_rad.copy()
+    out[known] = np.unwrap(angle_rad[known])
+    return out
