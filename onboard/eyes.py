@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from gossan.errors import GossanError
+from gossan.errors import GossanError, SettingsError
 from onboard.config import ModelSettings
-from onboard.errors import ConfigError
 from onboard.scan import Scanner
 
 log = logging.getLogger(__name__)
@@ -48,11 +47,11 @@ def open_eyes(settings: ModelSettings, gsd_m: float | None = None) -> Eyes:
     try:
         predictor = Predictor.open(settings.name, settings.threads or None, settings.provider)
     except ImportError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"no inference engine: {error}", "pip install 'gossan[cpu]' (or gpu, or JetPack's)"
         ) from error
     if settings.sha256 and predictor.hash != settings.sha256:
-        raise ConfigError(
+        raise SettingsError(
             f"[model] {settings.name} has hash {predictor.hash[:12]}, not {settings.sha256[:12]}",
             "install the model that the settings name, or correct [model] sha256",
         )
@@ -70,7 +69,7 @@ def open_eyes_or_blind(settings: ModelSettings) -> tuple[Eyes, GossanError | Non
         return blind(None), error
     except Exception as error:  # an engine's own failures: recording must go on
         log.exception("model_failed model=%s", settings.name)
-        return blind(None), ConfigError(f"the model cannot be opened: {error!r}", "see the log")
+        return blind(None), SettingsError(f"the model cannot be opened: {error!r}", "see the log")
 
 
 def blind(gsd_m: float | None) -> Eyes:

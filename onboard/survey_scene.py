@@ -14,7 +14,7 @@ from shapely.ops import unary_union
 
 from calibration.geodesy import MapFrame, utm_crs
 from calibration.rig import Rig
-from onboard.errors import ConfigError
+from gossan.errors import SettingsError
 from onboard.place.terrain import PlaneTerrain, Terrain, open_dem
 from onboard.records import HeightDatum
 
@@ -98,22 +98,24 @@ def read_plan(path: Path) -> BaseGeometry:
     """Returns the planned area of a GeoJSON file in degrees: all its polygons together.
 
     Raises:
-        ConfigError: It cannot be read, or holds no polygon.
+        SettingsError: It cannot be read, or holds no polygon.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(
+        raise SettingsError(
             f"[survey] plan {path} cannot be read: {error}", "give GeoJSON"
         ) from error
     features = document.get("features", [document])
     try:
         shapes = [shape(item.get("geometry", item)) for item in features]
     except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"[survey] plan {path} is no GeoJSON: {error}", "give GeoJSON") from error
+        raise SettingsError(
+            f"[survey] plan {path} is no GeoJSON: {error}", "give GeoJSON"
+        ) from error
     areas = [item for item in shapes if isinstance(item, (Polygon, MultiPolygon))]
     if not areas:
-        raise ConfigError(f"[survey] plan {path} holds no polygon", "draw the area to be imaged")
+        raise SettingsError(f"[survey] plan {path} holds no polygon", "draw the area to be imaged")
     return unary_union(areas)
 
 

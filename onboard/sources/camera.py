@@ -85,7 +85,7 @@ class FolderCamera:
         self.failures = 0
         self.skipped = 0
         self._gap_ns = int(1e9 / rate_hz * 0.9) if rate_hz > 0 else 0
-        self._last_ns = -1
+        self._last_ns = -(1 << 62)
         self._seen: set[str] = set()
 
     def captures(
@@ -124,7 +124,7 @@ class FolderCamera:
         return sorted(found)
 
     def _read(self, t_mono_ns: int, path: Path) -> Captured | None:
-        if self._gap_ns and 0 <= t_mono_ns - self._last_ns < self._gap_ns:
+        if t_mono_ns - self._last_ns < self._gap_ns:
             self.skipped += 1
             return None
         try:

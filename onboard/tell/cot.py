@@ -54,6 +54,10 @@ class CotVoice:
             return False
         return bool(tracks)
 
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
 
 def cot_event(track: Track, flight_id: str, remark: str, now: datetime | None = None) -> bytes:
     """Returns a track as a Cursor-on-Target event.

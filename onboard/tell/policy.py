@@ -91,7 +91,7 @@ def merged_text(alerts: list[Alert]) -> str:
         return alerts[0].text
     names: dict[str, list[int]] = {}
     for alert in alerts:
-        name = alert.text.split(f" {alert.track_id} ")[0]
+        name = alert.text.rpartition(f" {alert.track_id} ")[0]
         names.setdefault(name, []).append(alert.track_id)
     parts = [f"{len(ids)} {name}" for name, ids in names.items()]
     numbers = ",".join(str(alert.track_id) for alert in alerts)
