@@ -27,7 +27,7 @@ class TrackSettings:
     Attributes:
         gate: Squared Mahalanobis distance within which a detection may belong to a track (χ²,
             2 degrees of freedom: 13.8 keeps 99.9 % of the true ones).
-        merge_gate: The same for two tracks that turn out to be one (5.99 keeps 95 %).
+        merge_gate: The same for two tracks never seen side by side (9.21 keeps 99 %).
         extent_share: σ of a centroid from look to look, as a share of the thing's radius.
         confirm_looks: Looks after which a track is confirmed.
         confirm_probability: A single whole look this probable is enough, if calibrated.
@@ -36,7 +36,7 @@ class TrackSettings:
     """
 
     gate: float = 13.8
-    merge_gate: float = 5.99
+    merge_gate: float = 9.21
     extent_share: float = 0.3
     confirm_looks: int = 2
     confirm_probability: float = 0.97
@@ -100,7 +100,8 @@ class Tracker:
         looks = []
         for i in np.flatnonzero(placed):
             radius = float(np.sqrt(max(float(detections.area_m2[i]), 0.0) / np.pi))
-            share = self.settings.extent_share if detections.inside[i] else 1.0
+            # What is cut by the frame's edge has its centroid anywhere within itself.
+            cut = 0.0 if detections.inside[i] else radius
             random = turn[i] @ ground.cov_random_m2[i] @ turn[i].T
             looks.append(
                 Look(
@@ -111,10 +112,11 @@ class Tracker:
                     ood=bool(detections.ood[i]),
                     inside=bool(detections.inside[i]),
                     area_m2=float(detections.area_m2[i]),
+                    wander_m=self.settings.extent_share * radius,
                     xy_m=np.array([ground.x_m[i], ground.y_m[i]]),
                     alt_m=float(ground.alt_m[i]),
                     height_datum=ground.height_datum,
-                    cov_random_m2=random + np.eye(2) * (share * radius) ** 2,
+                    cov_random_m2=random + np.eye(2) * cut**2,
                     sensitivity_m=turn[i] @ ground.sensitivity_m[i],
                     bias_names=ground.bias_names,
                 )
@@ -148,13 +150,13 @@ class Tracker:
         return pairs
 
     def _near(self, look: Look) -> list[TrackedThing]:
-        """Returns the tracks close enough to be worth a distance (6 σ of both, unshared)."""
+        """Returns the tracks close enough to be worth a distance (6 σ of both, nothing shared)."""
         if not self._things:
             return []
         things = list(self._things.values())
         xy = np.array([t.fused.xy_m for t in things])
-        reach = np.array([t.fused.reach_m for t in things]) + look.reach_m
-        near = np.hypot(*(xy - look.xy_m).T) <= 6.0 * reach
+        reach = np.array([t.fused.reach_m + t.fused.wander_m for t in things])
+        near = np.hypot(*(xy - look.xy_m).T) <= 6.0 * (reach + look.reach_m + look.wander_m)
         return [things[i] for i in np.flatnonzero(near)]
 
     def _add(self, look: Look, track_id: int | None) -> int:
@@ -231,6 +233,7 @@ class Tracker:
 def _distance(a: Look, b: Look) -> tuple[float, float]:
     """Returns squared Mahalanobis distance and log-determinant, shared states cancelled."""
     _, s = align_biases([a.bias_names, b.bias_names], [a.sensitivity_m, b.sensitivity_m])
-    cov = relative_covariance(a.cov_random_m2, s[0], b.cov_random_m2, s[1]) + 1e-6 * np.eye(2)
+    wander_m2 = a.wander_m**2 + b.wander_m**2 + 1e-6
+    cov = relative_covariance(a.cov_random_m2, s[0], b.cov_random_m2, s[1]) + wander_m2 * np.eye(2)
     d = a.xy_m - b.xy_m
     return float(d @ np.linalg.solve(cov, d)), float(np.linalg.slogdet(cov)[1])

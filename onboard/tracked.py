@@ -28,6 +28,7 @@ class Look:
         ood: Whether the out-of-distribution gate doubts it.
         inside: Whether all of it was in the frame.
         area_m2: Its area.
+        wander_m: σ of its centroid from look to look; counts when looks are compared, not fused.
         xy_m: (2,) map position.
         alt_m: Height above ``height_datum``.
         height_datum: What ``alt_m`` is above.
@@ -43,6 +44,7 @@ class Look:
     ood: bool
     inside: bool
     area_m2: float
+    wander_m: float
     xy_m: Floats
     alt_m: float
     height_datum: HeightDatum
