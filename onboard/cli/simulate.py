@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gossan.console import emit, json_option, say
+from gossan.console import emit, json_option, log_to_stderr, say
 from gossan.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 @click.option("--height", "height_m", type=float, default=80.0, help="Metres above the ground.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Write a training set here.")
 @click.option("--count", default=300, show_default=True, help="Tiles of the training set.")
+@click.option("--live", is_flag=True, help="Fly in real time over UDP.")
+@click.option("--mavlink", default="udp:127.0.0.1:14550", help="Live: the companion's link.")
+@click.option("--gcs", default="", help="Live: the ground station's link, udp:HOST:PORT.")
+@click.option("--frames", type=click.Path(path_type=Path), help="Live: where frames appear.")
+@click.option("--lead", "lead_s", default=20.0, help="Seconds on the ground before arming.")
+@click.option("--linger", "linger_s", default=10.0, help="Live: seconds of speech after landing.")
+@click.option(
+    "--stop-telemetry-at",
+    type=float,
+    default=None,
+    help="Live: seconds after boot from which the companion hears nothing.",
+)
+@click.option("--feedback-pin", is_flag=True, help="CAMERA_FEEDBACK in boot time, as with a pin.")
 @json_option
 def simulate(
     out: Path | None,
@@ -40,6 +53,14 @@ def simulate(
     height_m: float,
     dataset: Path | None,
     count: int,
+    live: bool,
+    mavlink: str,
+    gcs: str,
+    frames: Path | None,
+    lead_s: float,
+    linger_s: float,
+    stop_telemetry_at: float | None,
+    feedback_pin: bool,
     as_json: bool,
 ) -> None:
     """A flight or training set of known truth."""
@@ -48,10 +69,29 @@ def simulate(
         return
     if out is None:
         raise UserError("nothing to simulate", "give --out FLIGHT or --dataset DIR")
-    from onboard.simulator.flight import simulate_flight
-
     plan = _plan(lines, line_m, minutes, height_m)
-    emit(simulate_flight(out, seed, family or "test", plan, say), as_json)
+    if not live:
+        from onboard.simulator.flight import simulate_flight
+
+        emit(simulate_flight(out, seed, family or "test", plan, feedback_pin, say), as_json)
+        return
+    from onboard.simulator.live import LiveSettings, fly_live
+
+    log_to_stderr()
+    settings = LiveSettings(
+        out=out,
+        frames=frames or out / "frames",
+        seed=seed,
+        family=family or "test",
+        plan=plan,
+        companion=mavlink,
+        ground=gcs,
+        lead_s=lead_s,
+        linger_s=linger_s,
+        stop_telemetry_at_s=stop_telemetry_at,
+        feedback_pin=feedback_pin,
+    )
+    emit(fly_live(settings, say), as_json)
 
 
 def _plan(lines: int | None, line_m: float, minutes: float | None, height_m: float) -> FlightPlan:

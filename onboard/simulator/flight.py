@@ -19,7 +19,7 @@ from onboard.simulator.camera import TrueCamera
 from onboard.simulator.errors_of_flight import STAMP_JITTER_S, FlightErrors, draw_errors
 from onboard.simulator.flight_plan import FlightPlan, plan_geojson
 from onboard.simulator.given_dem import survey_dem, write_dem
-from onboard.simulator.motion import Motion, fly
+from onboard.simulator.motion import TAIL_S, Motion, fly
 from onboard.simulator.noise import Window
 from onboard.simulator.prior_layers import write_priors
 from onboard.simulator.raster import GroundRaster, paint_raster
@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 Note = Callable[[str], None]
 
 T0_UNIX_S = 1_780_000_000.0
+LEAD_S = 20.0
 MARGIN_M = 12.0
 """The painted ground reaches this far beyond the true footprints."""
 
@@ -79,6 +80,8 @@ def stage_flight(
     plan: FlightPlan | None = None,
     raster_path: Path | None = None,
     feedback_pin: bool = False,
+    lead_s: float = LEAD_S,
+    tail_s: float = TAIL_S,
     note: Note = lambda _: None,
 ) -> Staged:
     """Returns a flight with its ground painted, ready to be rendered or flown live.
@@ -89,6 +92,8 @@ def stage_flight(
         plan: The survey; by default three lines of 200 m.
         raster_path: Where the painted ground is kept; in memory by default.
         feedback_pin: See Telemetry.
+        lead_s: Time on the ground between boot and arming.
+        tail_s: Time on the ground after landing.
         note: Told what is going on.
     """
     plan = plan or FlightPlan(centre_xy_m())
@@ -98,11 +103,11 @@ def stage_flight(
     map_frame = MapFrame.utm(CENTRE_LAT_DEG, CENTRE_LON_DEG)
     rng = np.random.default_rng([seed, 0xF11])
     rig = sim_rig()
-    motion = fly(world, plan, map_frame, rng)
+    motion = fly(world, plan, map_frame, rng, lead_s, tail_s)
     errors = draw_errors(rig, motion, rng)
     telemetry = Telemetry(motion, errors, T0_UNIX_S + 3600.0 * (seed % 5000), seed, feedback_pin)
     dark = Window(*world.centre_xy_m, 1.0, 1, 1)
-    empty = GroundRaster(dark, np.zeros((1, 1, 3), np.uint8), 0.25)
+    empty = GroundRaster(dark, np.zeros((1, 1, 3), np.uint8))
     sensor = draw_sensor(rng, 1.0)
     blind = TrueCamera(
         world, map_frame, motion, errors.camera, errors.mount, rig.clock.readout_s, empty, sensor
@@ -126,6 +131,7 @@ def simulate_flight(
     seed: int = 1,
     family: str = "test",
     plan: FlightPlan | None = None,
+    feedback_pin: bool = False,
     note: Note = lambda _: None,
 ) -> dict[str, Any]:
     """Writes a simulated flight as a SOURCE folder with its truth; returns what it holds.
@@ -134,7 +140,7 @@ def simulate_flight(
     ``plan.geojson``, ``priors/`` and, for scorers alone, ``truth/``.
     """
     (out / "frames").mkdir(parents=True, exist_ok=True)
-    staged = stage_flight(seed, family, plan, note=note)
+    staged = stage_flight(seed, family, plan, feedback_pin=feedback_pin, note=note)
     names = write_frames(out, staged, note)
     messages = write_tlog(out / "flight.tlog", staged.telemetry, np.random.default_rng([seed, 7]))
     write_givens(out, staged)

@@ -20,7 +20,9 @@ DRAG_PER_S = 0.11
 """Deceleration per metre per second of airspeed, small multirotor."""
 FASTEST_ACCEL = 3.0
 GROUND_S = 8.0
-"""It stands armed on the ground this long before it takes off."""
+"""It stands on the ground this long before it takes off, the last seconds of it armed."""
+TAIL_S = 6.0
+"""What is recorded after landing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,18 @@ def fly(
     plan: FlightPlan,
     map_frame: MapFrame,
     rng: np.random.Generator,
-    boot_lead_s: float = 20.0,
+    lead_s: float,
+    tail_s: float = TAIL_S,
 ) -> Motion:
-    """Returns the true motion of a flight over a world, from boot to standing again."""
+    """Returns the true motion of a flight over a world.
+
+    It stands ``lead_s`` and GROUND_S before take-off, and ``tail_s`` after landing.
+    """
     legs = _legs(world, plan)
     home = legs[-1].xyz_m
     xyz, accel, line, wind = _follow(legs, home, rng, plan)
-    still = round((boot_lead_s + GROUND_S) / STEP_S)
-    after = round(6.0 / STEP_S)
+    still = round((lead_s + GROUND_S) / STEP_S)
+    after = round(tail_s / STEP_S)
     xyz = np.concatenate([np.repeat(xyz[:1], still, 0), xyz, np.repeat(home[None], after, 0)])
     accel = np.pad(accel, ((still, after), (0, 0)))
     line = np.pad(line, (still, after))
