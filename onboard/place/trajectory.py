@@ -356,11 +356,11 @@ def _as_quaternion(attitude: ArrayLike) -> tuple[float, float, float, float]:
 def _position(samples: Samples, fused: bool, t: Floats) -> tuple[Floats, Floats, Bracket]:
     """Returns (m, 3) lat, lon, height, (m, 3) velocity NED, and where the times fall."""
     x = samples.x
-    north, east = _metres_per_degree(x[:, 0], x[:, 2])
+    north, east = metres_per_degree(x[:, 0], x[:, 2])
     v_ned = x[:, 3:6] if fused else np.full((len(x), 3), np.nan)
     rate = np.stack([v_ned[:, 0] / north, v_ned[:, 1] / east, -v_ned[:, 2]], axis=1)
     lla, slope = hermite(x[:, :3], rate, samples.t, t)
-    north, east = _metres_per_degree(lla[:, 0], lla[:, 2])
+    north, east = metres_per_degree(lla[:, 0], lla[:, 2])
     v = np.stack([slope[:, 0] * north, slope[:, 1] * east, -slope[:, 2]], axis=1)
     return lla, v, bracket(samples.t, t)
 
@@ -427,7 +427,7 @@ def _at_camera(
     lever = np.asarray(rig.mount.lever_arm_m, dtype=np.float64)
     r_ned_body = rig.mount.level(state.r_ned_body)
     off = r_ned_body @ lever
-    north, east = _metres_per_degree(state.lat_deg, alt_m)
+    north, east = metres_per_degree(state.lat_deg, alt_m)
     swing = (r_ned_body @ np.cross(state.omega_body, lever)[..., None])[..., 0]
     lat, lon = state.lat_deg + off[:, 0] / north, state.lon_deg + off[:, 1] / east
     return lat, lon, alt_m - off[:, 2], state.v_ned + swing
@@ -471,7 +471,7 @@ def _windowed_median(t_samples: Floats, values: Floats, t: Floats) -> Floats:
     return np.array([np.median(p) if len(p) >= LEVEL_FIXES else np.nan for p in picks])
 
 
-def _metres_per_degree(lat_deg: Floats, alt_m: Floats) -> tuple[Floats, Floats]:
+def metres_per_degree(lat_deg: Floats, alt_m: Floats) -> tuple[Floats, Floats]:
     """Returns metres north and east per degree at a height, by the WGS84 radii."""
     sin2 = np.sin(np.radians(lat_deg)) ** 2
     w = 1.0 - WGS84_E2 * sin2

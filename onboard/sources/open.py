@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from calibration.rig import Rig
-from onboard.records import HeightDatum
+from onboard.records import HeightDatum, Poses
 from onboard.sources.errors import NotReadYetError, SourceError, UnknownSourceError
 from onboard.sources.logged import LoggedSource
 from onboard.sources.opensfm import read_reconstruction
 from onboard.sources.photos import PhotoSource
-from onboard.sources.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Source, image_files
+from onboard.sources.source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Source,
+    image_files,
+    nadir_rig,
+)
 from onboard.sources.tabled import TabledSource
 from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES
 
@@ -171,7 +177,11 @@ def _tabled(files: list[Path], name: str, table: Path, alt_datum: HeightDatum | 
     from onboard.sources.pose_table import read_poses
 
     kind = "frames with a pose table"
-    return TabledSource(files, name, kind, lambda rig: read_poses(table, rig, alt_datum), notes)
+
+    def read(rig: Rig | None) -> Poses:
+        return read_poses(table, rig or nadir_rig(), alt_datum)
+
+    return TabledSource(files, name, kind, read, notes)
 
 
 def _reconstruction(at: Path, folder: Path, alt_datum: HeightDatum | None) -> Source:

@@ -12,6 +12,9 @@ import numpy as np
 from onboard.records import Frame, Image
 from onboard.sources.errors import DamagedFrame
 
+# Unknown TIFF tags are no news for people.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
 GRAY = cv2.IMREAD_IGNORE_ORIENTATION
 REDUCED_GRAY = {

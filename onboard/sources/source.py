@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from calibration.rig import Rig
+from calibration.camera import Camera
+from calibration.rig import Defaults, Mount, Rig
+from calibration.rotations import r_from_ypr
 from onboard.records import Floats, Frame, HeightDatum, Poses
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -63,6 +65,11 @@ FLAG_CODES: dict[str, FlagCode] = {
         "Its image content is turned by 90, 180 or 270° against its neighbours and its yaw: "
         "a viewer turned the pixels and left the attitude as it was.",
         "take the original file, or turn it back without re-encoding (jpegtran)",
+    ),
+    "yaw_contradicts": FlagCode(
+        "Its image content is turned against its neighbour's although their yaws agree; one of "
+        "the two is wrong and nothing says which.",
+        "compare both with the originals; give more overlapping frames",
     ),
     "resaved": FlagCode(
         "A photo program saved it again: pixels may be turned or cropped and its yaw stale.",
@@ -177,6 +184,12 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in parts)
 
 
+def nadir_rig() -> Rig:
+    """Returns the stand-in where no rig is given: a fixed camera looking straight down."""
+    camera = Camera("opencv", 4000, 3000, 3000.0, 3000.0, 1999.5, 1499.5)
+    return Rig(camera, Mount("fixed", r_from_ypr(0.0, -np.pi / 2, 0.0)))
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Camera poses as a source states them; what it does not state is NaN.
@@ -208,8 +221,6 @@ class Placement:
 
 def placed(at: Placement, rig: Rig | None) -> Poses:
     """Returns poses with the rig's (or the stated default) σ where the source states none."""
-    from calibration.rig import Defaults
-
     d = rig.defaults if rig else Defaults()
     n = len(at.frame)
     sigma = np.tile([d.sigma_e_m, d.sigma_n_m, d.sigma_u_m], (n, 1))
