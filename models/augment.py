@@ -68,7 +68,7 @@ def weather(image: Pixels, rng: np.random.Generator, strength: float = 1.0) -> P
         veil = rng.uniform(0.0, 0.2)
         x = x * (1 - veil) + veil * np.array([0.75, 0.8, 0.85], np.float32)
     if rng.random() < 0.5 * strength:
-        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2)))
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2))), np.float32)
     sigma = rng.uniform(0.0, 0.03) * strength
     grain = rng.standard_normal(x.shape, dtype=np.float32)
     x = x + grain * np.float32(sigma) * np.sqrt(np.clip(x, 0.02, 1.0))
@@ -108,9 +108,9 @@ def _shadow(x: Floats, rng: np.random.Generator) -> Floats:
     corners = rng.uniform(-0.2 * size, 1.2 * size, (int(rng.integers(3, 6)), 2))
     shade = np.zeros(x.shape[:2], np.float32)
     cv2.fillPoly(shade, [cv2.convexHull(corners.astype(np.int32))], (1.0,))
-    shade = cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(0.5, 3.0)))[..., None]
+    soft = cv2.GaussianBlur(shade, (0, 0), float(rng.uniform(0.5, 3.0)))[..., None]
     depth = rng.uniform(0.3, 0.65) * np.array([1.05, 1.0, 0.9])
-    return np.asarray(x * (1 - shade * depth.astype(np.float32)), np.float32)
+    return np.asarray(x * (1 - soft * depth.astype(np.float32)), np.float32)
 
 
 def _jpeg(image: Pixels, quality: int) -> Pixels:

@@ -248,8 +248,8 @@ def list_models(as_json: bool) -> None:
         for path, m in models_in()
     ]
     rows = [
-        (f["name"], f["version"], f["gsd_m"], ", ".join(f["heads"]), ", ".join(f["reports"]))
-        for f in found
+        (m.name, m.version, m.gsd_m, ", ".join(m.heads), ", ".join(m.report_classes))
+        for _, m in models_in()
     ]
     columns = ("name", "version", "GSD m", "heads", "reports")
     emit({"models": found}, as_json, lambda: table("", columns, rows))

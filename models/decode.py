@@ -124,7 +124,8 @@ def grid_of(seen: Bools, stride: int) -> Grid:
         full = np.ones((rows, cols), np.uint8)
     else:
         blocks = padded.reshape(rows, stride, cols, stride)
-        some, full = blocks.any(axis=(1, 3)), blocks.all(axis=(1, 3)).astype(np.uint8)
+        some = np.asarray(blocks.any(axis=(1, 3)))
+        full = np.asarray(blocks.all(axis=(1, 3)), np.uint8)
         full[height // stride :] |= some[height // stride :]
         full[:, width // stride :] |= some[:, width // stride :]
     inner = cv2.erode(full, np.ones((3, 3), np.uint8), borderValue=(0.0,) * 4)
@@ -162,7 +163,8 @@ def regions_of(name: str, head: Head, logits: Floats, p: Floats, grid: Grid) -> 
                 continue
             doubt = head.energy_max is not None and _energy_in(logits[box][own], head)
             bounds = (x, y, w, h)
-            found.append(_region(name, kind, layer, labels, k, bounds, level, grid, peak, doubt))
+            where = np.asarray(labels, np.int32)
+            found.append(_region(name, kind, layer, where, k, bounds, level, grid, peak, doubt))
     return found
 
 

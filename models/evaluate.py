@@ -1,4 +1,4 @@
-"""Measuring a model on a labelled folder: overlap, ranking, calibration, what is found and missed."""
+"""Measuring a model on a labelled folder: overlap, ranking, calibration, found and missed."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def summary(tallies: list[Tally], classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def iou_by_class(confusion: Ints) -> Doubles:
-    """Returns intersection over union per class; NaN where it occurs in neither truth nor answer."""
+    """Returns intersection over union per class; NaN where it occurs nowhere."""
     both = np.diag(confusion).astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - both
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -214,9 +214,8 @@ def match_regions(out: Tally, regions: Regions, truth: Pixels, head: Head, gsd_m
 def detection_figures(tallies: list[Tally], gsd_m: float) -> dict[str, Any]:
     """Returns found and planted, false alarms per km², by class and size."""
     km2 = sum(t.area_px for t in tallies) * gsd_m**2 / 1e6
-    planted, found = (
-        sum((getattr(t, k) for t in tallies), Counter()) for k in ("planted", "found")
-    )
+    planted: Counter[tuple[str, float]] = sum((t.planted for t in tallies), Counter())
+    found: Counter[tuple[str, float]] = sum((t.found for t in tallies), Counter())
     alarms: Counter[str] = sum((t.false_alarms for t in tallies), Counter())
     kinds = sorted({kind for kind, _ in planted} | set(alarms))
     by_class = {

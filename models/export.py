@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +75,8 @@ def write_golden(folder: Path, manifest: Manifest, tile: Pixels) -> None:
     """Writes the golden tile and the logits of the folder's CPU file on it."""
     predictor = predictor_of(folder, manifest, "cpu")
     answers = predictor.runtime.run(np.ascontiguousarray(tile))
-    np.savez_compressed(
-        folder / Golden().file,
-        pixels=tile,
-        **{name: answer.astype(np.float16) for name, answer in answers.items()},
-    )
+    arrays: dict[str, Any] = {name: answer.astype(np.float16) for name, answer in answers.items()}
+    np.savez_compressed(folder / Golden().file, pixels=tile, **arrays)
 
 
 def default_heads(sizes: dict[str, tuple[str, ...]], strides: dict[str, int]) -> dict[str, Head]:

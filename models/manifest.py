@@ -1,4 +1,4 @@
-"""The manifest of a model folder: what the network takes, what it answers, and what is known of it."""
+"""The manifest of a model folder: what the network takes, answers, and is known to do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pydantic import Field
 
 from gossan.settings import Settings, load_settings
 from models.errors import ModelError
-
-SCHEMA = 1
 
 DECODERS = ("dense",)
 """Decoders that are built: ``dense`` is logits per class on a grid of ``stride`` pixels."""
@@ -124,7 +122,7 @@ class Manifest(Settings):
         licence: Under which the weights may be used.
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: str
     bands: tuple[str, ...] = ("red", "green", "blue")

@@ -25,7 +25,7 @@ def answer_of(
     Pixels that are exactly black are taken as unseen, as in orthos.
     """
     image = read_image(path)
-    prediction = predictor.predict(image, image.any(axis=2))
+    prediction = predictor.predict(image, np.asarray(image.any(axis=2)))
     record = {"image": path.name, "regions": records(prediction.regions)}
     return record, prediction, (image.shape[0], image.shape[1])
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import GateError, MissingExtraError, TrainingError
+from gossan.errors import MissingExtraError
+from models.errors import GateError, TrainingError
 from models.evaluate import iou_by_class
 
 Pixels = NDArray[np.uint8]
@@ -58,7 +59,8 @@ def quantize_cpu(
 ) -> None:
     """Writes the INT8 file for the CPU: u8 activations, s8 per-channel weights, QDQ.
 
-    The three-channel stem stays float (quantized, it is slower and less exact).
+    The three-channel stem stays float (quantized, it is slower and less exact), and so do the
+    heads' last convolutions (they cost nothing, and their steps would flip close decisions).
 
     Args:
         source: The float ONNX file with the input ``pixels``.
@@ -82,7 +84,9 @@ def quantize_cpu(
             "quantizing needs 'onnx'", "pip install 'gossan[train,cpu]'"
         ) from error
     graph = onnx.load(str(source)).graph
-    stem = next(node.name for node in graph.node if node.op_type == "Conv")
+    ends = {output.name for output in graph.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    kept = [convolutions[0].name, *(n.name for n in convolutions if ends & set(n.output))]
     methods = {
         "minmax": ortq.CalibrationMethod.MinMax,
         "percentile": ortq.CalibrationMethod.Percentile,
@@ -96,7 +100,7 @@ def quantize_cpu(
         activation_type=ortq.QuantType.QUInt8,
         weight_type=ortq.QuantType.QInt8,
         per_channel=True,
-        nodes_to_exclude=[stem],
+        nodes_to_exclude=kept,
         calibrate_method=methods[method],
         extra_options={"CalibPercentile": 99.99},
     )
