@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
-from gossan.errors import GossanError
+from gossan.errors import GossanError, SettingsError
 from onboard.config import OnboardSettings
 from onboard.notify import sd_notify, watchdog_s
 from onboard.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+UPLINK_STATE = ".uplink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +92,38 @@ def run_pipeline(settings: OnboardSettings, stop: threading.Event, once: bool = 
 
 def run_uplink(settings: OnboardSettings, stop: threading.Event, once: bool = False) -> None:
     """Runs the uplink until ``stop``, or with ``once`` until everything was receipted."""
-    from onboard.uplink_process import uplink_loop  # its libraries are not the pipeline's
+    from onboard.keep.uplink import UplinkTask  # its libraries are not the pipeline's
+    from onboard.keep.uplink import run_uplink as send
 
+    wanted = settings.uplink
+    if not wanted.url:
+        raise SettingsError("[uplink] url is empty", "name the ground server, or stop this unit")
+    task = UplinkTask(
+        flights_root=settings.storage.root,
+        state_dir=settings.storage.root / UPLINK_STATE,
+        url=wanted.url,
+        token=_secret(wanted.token_file),
+        server_key=_secret(wanted.server_key_file),
+        max_kbit_s=wanted.max_kbit_s,
+    )
     watchdog = Watchdog(list, lambda: "sending")
     sd_notify("READY=1")
     try:
-        uplink_loop(settings, stop, once, watchdog.turn)
+        send(task, stop, once, alive=watchdog.turn)
     finally:
         sd_notify("STOPPING=1")
+
+
+def _secret(path: Path | None) -> str:
+    """Returns the one line of a secret's file; empty where none is named."""
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"cannot read {path}: {error}", "check [uplink] and the file"
+        ) from error
 
 
 PROCESSES: dict[str, Process] = {

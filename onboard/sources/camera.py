@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from gossan.errors import HardwareError, SettingsError
-from onboard.records import Frame
+from onboard.records import Frame, Image
+from onboard.sources.pixels import READ
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +208,20 @@ def encoded(captured: Captured, quality: int) -> bytes:
     if not good:
         raise HardwareError(f"{captured.frame.name} cannot be encoded", "check the camera")
     return bytes(data.tobytes())
+
+
+def pixels_of(captured: Captured) -> Image:
+    """Returns the exposure's pixels, RGB, decoded if need be.
+
+    Raises:
+        HardwareError: They cannot be decoded.
+    """
+    if captured.frame.pixels is not None:
+        return captured.frame.pixels
+    pixels = cv2.imdecode(np.frombuffer(captured.encoded or b"", np.uint8), READ)
+    if pixels is None:
+        raise HardwareError(f"{captured.frame.name} cannot be decoded", "check the camera")
+    return np.asarray(pixels)
 
 
 def numbered(captured: Captured, seq: int) -> Captured:
