@@ -154,6 +154,7 @@ def _meet_posts(rays: _Rays, terrain: Terrain) -> tuple[Floats, Ints]:
     t, bad = _close(rays.take(live[hit]), terrain, low[hit], high[hit])
     t_hit[live[hit]] = t
     status[live[hit]] = np.where(bad, VOID, HIT)
+    status[(status == OUTSIDE_DEM) & ~np.isfinite(rays.down_to(terrain.z_range[0]))] = SKY
     t_hit[status != HIT] = np.nan
     return t_hit, status
 
@@ -171,8 +172,6 @@ def _span(rays: _Rays, terrain: Terrain) -> tuple[Floats, Floats, Ints]:
     begin = np.maximum(begin, inside_from)
     passes = np.isfinite(begin) & (begin <= end) & np.isfinite(end)
     status[(status == HIT) & ~passes] = OUTSIDE_DEM
-    climbing = (rays.rise >= 0) & ~np.isfinite(rays.down_to(lowest)) & (status == OUTSIDE_DEM)
-    status[climbing] = SKY
     return begin, end, status
 
 
