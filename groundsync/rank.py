@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from groundsync.posterior import ASSUMED, Expression
@@ -70,6 +70,7 @@ class RankedTarget:
         place: What is known of its place.
         terms: What its score is made of.
         posterior: Probability of a deposit at the target, prior and target together.
+        posterior_sigma: Its standard deviation: the prior's, carried through.
         expression: What was assumed of the class's surface expression.
         reasons: Why it stands where it stands, one sentence each.
         before_next: Why it stands before the next one; empty for the last.
@@ -80,6 +81,7 @@ class RankedTarget:
     place: Place
     terms: Terms
     posterior: float
+    posterior_sigma: float
     expression: Expression
     reasons: tuple[str, ...]
     before_next: str
@@ -111,7 +113,7 @@ def rank_targets(
         rows.append((target, place, expression, terms, after))
     rows.sort(key=lambda r: (-r[3].score, -r[0].looks, r[0].ce90_m, r[0].target_id))
     ranked = [
-        RankedTarget(i + 1, t, p, terms, after, e, _reasons(t, p, e), "")
+        RankedTarget(i + 1, t, p, terms, after, _sigma(t, p, e), e, _reasons(t, p, e), "")
         for i, (t, p, e, terms, after) in enumerate(rows)
     ]
     return tuple(
@@ -186,7 +188,8 @@ def _reasons(t: Target, p: Place, e: Expression) -> tuple[str, ...]:
     said = [
         f"{t.class_name} with probability {t.probability:.2f}{label}",
         looks + missed,
-        f"area {t.area_m2:.0f} m²; 90 % ellipse {major:.1f} × {minor:.1f} m towards {azimuth:.0f}°",
+        f"area {t.area_m2:.0f} m²",
+        f"90 % ellipse ± {major:.1f} m towards {azimuth:.0f}°, ± {minor:.1f} m across",
         _prior_words(p),
         f"{p.coverage:.0%} of its cell was looked at",
     ]
@@ -210,17 +213,18 @@ def _prior_words(p: Place) -> str:
 
 
 def _with_comparison(one: RankedTarget, following: RankedTarget | None) -> RankedTarget:
-    words = compare(one, following) if following else ""
-    return RankedTarget(
-        one.rank,
-        one.target,
-        one.place,
-        one.terms,
-        one.posterior,
-        one.expression,
-        one.reasons,
-        words,
+    return replace(one, before_next=compare(one, following)) if following else one
+
+
+def _sigma(target: Target, place: Place, expression: Expression) -> float:
+    """Returns σ of the posterior: the prior's times the slope of Jeffrey's rule."""
+    step = 1e-4 * place.prior * (1.0 - place.prior)
+    if not step > 0.0:
+        return 0.0
+    low, high = (
+        deposit_probability(place.prior + d, target.probability, expression) for d in (-step, step)
     )
+    return place.prior_sigma * (high - low) / (2.0 * step)
 
 
 def _area(target: Target) -> float:
