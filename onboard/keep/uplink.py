@@ -295,8 +295,11 @@ class Uplink:
         """Decides about an object that arrived as something else; the batch may go on."""
         if parcel.body is None:
             path = self._path(parcel)
-            if not path.is_file() or sha256_of(path) != parcel.sha256:
-                self._db.set_state(parcel, SUPERSEDED, "the file was changed since")
+            found = sha256_of(path) if path.is_file() else ""
+            if found != parcel.sha256:
+                replaced = self._db.planned(parcel.flight_id, parcel.path, found)
+                why = "the file on board is not what was recorded"
+                self._db.set_state(parcel, SUPERSEDED if replaced else FAILED, why)
                 return True
         state = FAILED if parcel.attempts + 1 >= MAX_ATTEMPTS else PENDING
         self._db.set_state(parcel, state, "it arrived with another hash")

@@ -209,10 +209,21 @@ class UplinkDatabase:
         )
 
     def send_again(self, flight_id: str, hashes: list[str]) -> int:
-        """Plans again what the ground misses after all; returns how many objects."""
-        marks = ",".join("?" * len(hashes))
-        sql = f"UPDATE objects SET state=?, receipt=NULL WHERE flight_id=? AND sha256 IN ({marks})"  # noqa: S608
-        return self._db.execute(sql, (PENDING, flight_id, *hashes)).rowcount
+        """Plans again what the ground misses after all; returns how many objects.
+
+        What failed stays so: the manifest cannot be completed by it.
+        """
+        sql = (
+            "UPDATE objects SET state=?, receipt=NULL WHERE flight_id=? AND state != ? "
+            "AND sha256 IN (SELECT value FROM json_each(?))"
+        )
+        values = (PENDING, flight_id, FAILED, json.dumps(hashes))
+        return self._db.execute(sql, values).rowcount
+
+    def planned(self, flight_id: str, path: str, sha256: str) -> bool:
+        """Returns whether this content of a file is planned."""
+        sql = "SELECT 1 FROM objects WHERE flight_id=? AND path=? AND sha256=?"
+        return self._db.execute(sql, (flight_id, path, sha256)).fetchone() is not None
 
     def folder(self, flight_id: str) -> Path:
         """Returns where a flight lies."""

@@ -129,9 +129,9 @@ class Line:
 
     def piece_bytes(self, hurry: bool) -> int:
         """Returns how much to send at once: little while something more urgent may come."""
-        seconds = 0.25 if hurry else 4.0
+        seconds, most = (0.25, LARGE_PIECE // 8) if hurry else (4.0, LARGE_PIECE)
         rate = min(self._rate_bytes_per_s, self._max_bytes_per_s or float("inf"))
-        return int(min(max(rate * seconds, SMALL_PIECE), LARGE_PIECE))
+        return int(min(max(rate * seconds, SMALL_PIECE), most))
 
     def _checked(self, parcel: Parcel, document: Any) -> Receipt | None:
         if document is None:
