@@ -124,7 +124,7 @@ def _open_folder(
 
 def _images(at: Path) -> tuple[list[Path], Path]:
     """Returns the images of a folder, or of its ``frames/`` or ``images/``, and where they lie."""
-    for folder in (at, at / "frames", at / "images"):
+    for folder in (at / "frames", at / "images", at):
         if folder.is_dir() and (files := image_files(folder)):
             return files, folder
     return [], at
