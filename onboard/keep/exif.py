@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from calibration.geodesy import geoid_m
-from calibration.rotations import ypr_from_r_ned_cam
+from calibration.rotations import A_BODY_CAM, r_from_ypr, ypr_from_r
 from onboard.records import Poses
 
 _EXIF_HEADER = b"Exif\x00\x00"
@@ -57,31 +57,44 @@ def exif_block(pose: Poses, t_utc_s: float = math.nan) -> bytes:
     if math.isfinite(alt):
         gps += [(5, 1, 1, b"\x01" if alt < 0 else b"\x00"), (6, 5, 1, _rational(abs(alt), 1000))]
     gps.append((18, 2, 7, b"WGS-84\x00"))
-    first: list[Entry] = [(0x0131, 2, 7, b"Gossan\x00")]
-    photo: list[Entry] = []
+    first: list[Entry] = [
+        (0x011A, 5, 1, _rational(72, 1)),
+        (0x011B, 5, 1, _rational(72, 1)),
+        (0x0128, 3, 1, b"\x02\x00"),
+        (0x0131, 2, 7, b"Gossan\x00"),
+        (0x0213, 3, 1, b"\x01\x00"),
+    ]
+    photo: list[Entry] = [
+        (0x9000, 7, 4, b"0232"),
+        (0x9101, 7, 4, b"\x01\x02\x03\x00"),
+        (0xA000, 7, 4, b"0100"),
+        (0xA001, 3, 1, b"\x01\x00"),
+    ]
     if math.isfinite(t_utc_s):
         stamp = datetime.fromtimestamp(t_utc_s, UTC)
         text = stamp.strftime("%Y:%m:%d %H:%M:%S").encode() + b"\x00"
         fraction = b"%03d\x00" % (stamp.microsecond // 1000)
         first.append((0x0132, 2, 20, text))
-        photo = [(0x9003, 2, 20, text), (0x9011, 2, 7, b"+00:00\x00"), (0x9291, 2, 4, fraction)]
-        gps.append((29, 2, 11, text[:10] + b"\x00"))
+        photo += [(0x9003, 2, 20, text), (0x9011, 2, 7, b"+00:00\x00"), (0x9291, 2, 4, fraction)]
+        gps += [(7, 5, 3, _clock(stamp)), (29, 2, 11, text[:10] + b"\x00")]
     return _tiff(first, photo, gps)
 
 
 def xmp_packet(pose: Poses) -> bytes:
     """Returns an XMP packet with Pix4D's ``Camera:*`` properties.
 
-    Pix4D's pitch is 0 at nadir and 90 forward: ours plus 90. Accuracies are one σ, with what the
-    flight shares added.
+    Pix4D's angles are those of a body whose camera looks at nadir, so its pitch is 0 there and 90
+    forward: without roll, ours plus 90. With roll the matrices are composed, not the angles.
+    Accuracies are one σ, with what the flight shares added.
     """
-    yaw, pitch, roll = (math.degrees(float(a[0])) for a in ypr_from_r_ned_cam(pose.r_ned_cam))
+    r_ned_nadir_body = pose.r_ned_cam[0] @ A_BODY_CAM.T @ r_from_ypr(0.0, math.pi / 2, 0.0)
+    yaw, pitch, roll = (math.degrees(float(a)) for a in ypr_from_r(r_ned_nadir_body))
     east, north, up = (float(v) for v in pose.sigma_enu_m[0] ** 2 + pose.bias_enu_m[0] ** 2)
     heading = math.hypot(float(pose.sigma_heading_rad[0]), float(pose.bias_heading_rad[0]))
     tilt = float(pose.sigma_tilt_rad[0])
     values = {
         "Yaw": yaw % 360.0,
-        "Pitch": pitch + 90.0,
+        "Pitch": pitch,
         "Roll": roll,
         "GPSXYAccuracy": math.sqrt((east + north) / 2.0),
         "GPSZAccuracy": math.sqrt(up),
@@ -95,6 +108,8 @@ def xmp_packet(pose: Poses) -> bytes:
         if math.isfinite(value)
     ]
     lines.append("   <Camera:HorizCS>EPSG:4326</Camera:HorizCS>")
+    if pose.height_datum in ("ellipsoid", "egm96"):
+        lines.append("   <Camera:VertCS>EGM96</Camera:VertCS>")
     return "\n".join(
         [
             '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
@@ -167,15 +182,15 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _tiff(first: list[Entry], photo: list[Entry], gps: list[Entry]) -> bytes:
     """Returns the block: header, IFD0 with pointers, Exif directory, GPS directory."""
-    pointers = [(0x8769, 4, 1, b"\0\0\0\0")] * bool(photo) + [(0x8825, 4, 1, b"\0\0\0\0")]
-    photo_at = 8 + len(_directory([*first, *pointers], 8))
-    gps_at = photo_at + (len(_directory(photo, photo_at)) if photo else 0)
-    linked = [*first]
-    if photo:
-        linked.append((0x8769, 4, 1, struct.pack("<I", photo_at)))
-    linked.append((0x8825, 4, 1, struct.pack("<I", gps_at)))
-    tail = _directory(photo, photo_at) if photo else b""
-    return b"II*\x00\x08\x00\x00\x00" + _directory(linked, 8) + tail + _directory(gps, gps_at)
+
+    def linked(photo_at: int, gps_at: int) -> bytes:
+        links = [(0x8769, photo_at), (0x8825, gps_at)]
+        return _directory([*first, *((tag, 4, 1, struct.pack("<I", at)) for tag, at in links)], 8)
+
+    photo_at = 8 + len(linked(0, 0))
+    gps_at = photo_at + len(_directory(photo, photo_at))
+    body = linked(photo_at, gps_at) + _directory(photo, photo_at) + _directory(gps, gps_at)
+    return b"II*\x00\x08\x00\x00\x00" + body
 
 
 def _directory(entries: list[Entry], start: int) -> bytes:
@@ -198,6 +213,12 @@ def _degrees(angle_deg: float) -> bytes:
     degrees, rest = divmod(micro, 3_600_000_000)
     minutes, seconds = divmod(rest, 60_000_000)
     return struct.pack("<6I", degrees, 1, minutes, 1, seconds, 1_000_000)
+
+
+def _clock(stamp: datetime) -> bytes:
+    """Returns the time of day as three rationals."""
+    seconds = stamp.second * 1000 + stamp.microsecond // 1000
+    return struct.pack("<6I", stamp.hour, 1, stamp.minute, 1, seconds, 1000)
 
 
 def _rational(value: float, denominator: int) -> bytes:

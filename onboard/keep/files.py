@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -82,7 +83,11 @@ def safe_name(name: str) -> str:
 
 
 def keep_frame(
-    folder: Path, name: str, image_bytes: bytes, pose: Poses | None = None
+    folder: Path,
+    name: str,
+    image_bytes: bytes,
+    pose: Poses | None = None,
+    t_utc_s: float = math.nan,
 ) -> tuple[str, str]:
     """Keeps an original in ``frames/``; its pixels stay as they came, byte for byte.
 
@@ -94,6 +99,7 @@ def keep_frame(
         name: The source's file name.
         image_bytes: The encoded image.
         pose: One pose, or ``None``.
+        t_utc_s: UNIX time of the exposure, if it is known.
 
     Returns:
         The path relative to the flight folder, and the SHA-256 of what was written.
@@ -101,7 +107,7 @@ def keep_frame(
     Raises:
         DiskFullError: There is no room.
     """
-    content = image_bytes if pose is None else splice_pose(image_bytes, pose)
+    content = image_bytes if pose is None else splice_pose(image_bytes, pose, t_utc_s)
     return _keep(folder, f"{FRAMES}/{safe_name(name)}", content)
 
 

@@ -82,8 +82,9 @@ class SpaceGuard:
         self.not_kept: Counter[str] = Counter()
         self._limits = (low_mb * MB, (low_mb + critical_mb) / 2 * MB, critical_mb * MB)
         self._free_bytes, self._now_ns = free_bytes, now_ns
-        if reserve_mb and self._free_bytes(folder) > (critical_mb + reserve_mb) * MB:
-            self._reserve(int(reserve_mb * MB))
+        self._reserve_bytes = int(reserve_mb * MB)
+        self._full = False
+        self._reserve(self._free_bytes(folder))
 
     def look(self) -> HealthEvent | None:
         """Looks at the free space; returns an event if what is kept changes by it."""
@@ -91,6 +92,11 @@ class SpaceGuard:
         room = Room(sum(free < limit for limit in self._limits))
         if room == Room.CRITICAL:
             self.release_reserve()
+        elif self._full:
+            room = Room.CRITICAL
+            if free > self._limits[0] + self._reserve_bytes:
+                self._full, room = False, Room.AMPLE
+                self._reserve(free)
         if room == self.room:
             return None
         self.room = room
@@ -103,7 +109,7 @@ class SpaceGuard:
         """Returns whether a frame is to be kept, and counts it if not."""
         kind = "seen" if detections else "empty" if scanned else "unscanned"
         given_up_at = {"empty": Room.LOW, "unscanned": Room.LOWER, "seen": Room.CRITICAL}
-        if self.room < given_up_at[kind]:
+        if not self._full and self.room < given_up_at[kind]:
             return True
         self.not_kept[kind] += 1
         return False
@@ -115,7 +121,12 @@ class SpaceGuard:
         return self._event("error", "disk_full", "a frame could not be kept", 1)
 
     def release_reserve(self) -> bool:
-        """Gives up the reserve; returns whether there was one."""
+        """Gives up the reserve for rows; returns whether there was one.
+
+        From then on no frame is kept, until there is plenty of room and a reserve again. It may
+        be called from the thread that writes the rows.
+        """
+        self._full = True
         path = self.folder / RESERVE
         had = path.exists()
         path.unlink(missing_ok=True)
@@ -129,8 +140,11 @@ class SpaceGuard:
         counts = " ".join(f"{kind}={n}" for kind, n in sorted(self.not_kept.items()))
         return self._event("warning", "frames_not_kept", counts, total)
 
-    def _reserve(self, size_bytes: int) -> None:
-        path = self.folder / RESERVE
+    def _reserve(self, free_bytes: int) -> None:
+        """Sets the reserve aside where there is room for it."""
+        path, size_bytes = self.folder / RESERVE, self._reserve_bytes
+        if not size_bytes or free_bytes <= self._limits[2] + size_bytes:
+            return
         try:
             with path.open("wb") as stream:
                 os.posix_fallocate(stream.fileno(), 0, size_bytes)

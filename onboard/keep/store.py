@@ -14,7 +14,7 @@ from typing import Self
 from gossan.errors import GossanError
 from onboard.keep import rows
 from onboard.keep.database import FlightDatabase, WriterLock
-from onboard.keep.errors import StoreError
+from onboard.keep.errors import DiskFullError, StoreError
 from onboard.keep.files import CHIPS, FRAMES, TEMP_SUFFIX, sha256_of, sync_folder
 from onboard.keep.flight import COVERAGE, DATABASE, MANIFEST, read_header
 from onboard.keep.health import HealthEvent
@@ -73,6 +73,9 @@ class FlightStore:
         folder: A folder made by :func:`onboard.keep.flight.create_flight`; one that was
             interrupted is mended first, one that was closed is opened again.
         now_ns: The monotonic clock.
+        give_room: Called when a row finds the disk full, as
+            :meth:`onboard.keep.space.SpaceGuard.release_reserve`; where it returns True the row is
+            tried once more.
 
     Attributes:
         folder: The flight folder.
@@ -83,10 +86,15 @@ class FlightStore:
         NewerSchemaError: A newer version wrote it.
     """
 
-    def __init__(self, folder: Path, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        give_room: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.folder = folder
         self.flight_id = read_header(folder).flight_id
-        self._now_ns = now_ns
+        self._now_ns, self._give_room = now_ns, give_room
         self._lock = WriterLock(folder)
         try:
             self._db = FlightDatabase(folder / DATABASE)
@@ -130,11 +138,13 @@ class FlightStore:
         kept = [self._kept_file(path, digest, "chip") for path, digest in chips]
         if record.kept_path:
             kept.append(self._kept_file(record.kept_path, record.kept_sha256, "frame"))
-        with self._db.transaction():
-            self._put_alerts(record.alerts)
-            self._put_frame(record)
-            for item in kept:
-                self._put_file(item)
+        try:
+            self._commit(record, kept)
+        except DiskFullError:
+            if not self._give_room():
+                raise
+            log.warning("reserve_given_up flight=%s", self.flight_id)
+            self._commit(record, kept)
         self.tick()
         return self._untold(record.alerts)
 
@@ -219,6 +229,13 @@ class FlightStore:
             self._lock.release()
         if final:
             write_final_manifest(self.folder, self.flight_id)
+
+    def _commit(self, record: FrameRecord, kept: Iterable[KeptFile]) -> None:
+        with self._db.transaction():
+            self._put_alerts(record.alerts)
+            self._put_frame(record)
+            for item in kept:
+                self._put_file(item)
 
     def _finish(self) -> None:
         for write in (write_pose_table, _write_missing_coverage):
