@@ -158,7 +158,7 @@ def _differences(one: RankedTarget, other: RankedTarget) -> list[tuple[float, st
         (a.area - b.area, f"area {x.area_m2:.0f} against {y.area_m2:.0f} m²"),
         (
             a.doubt - b.doubt,
-            "unlike what the model learned" if x.ood else "the other is unlike what was learned",
+            f"{'' if x.ood else f'rank {other.rank} is '}unlike what the model was trained on",
         ),
     ]
     return [(value, f"{text} ({value:+.2f})") for value, text in found if abs(value) > WORTH_SAYING]
@@ -166,8 +166,8 @@ def _differences(one: RankedTarget, other: RankedTarget) -> list[tuple[float, st
 
 def _evidence_words(one: RankedTarget, other: RankedTarget) -> str:
     x, y = one.target, other.target
-    words = f"{x.class_name} with {x.probability:.2f} in {x.looks} looks against "
-    return words + f"{y.class_name} with {y.probability:.2f} in {y.looks}"
+    words = f"{_plain(x)} with {x.probability:.2f} in {x.looks} looks against "
+    return words + f"{_plain(y)} with {y.probability:.2f} in {y.looks}"
 
 
 def _tie(x: Target, y: Target) -> str:
@@ -186,7 +186,7 @@ def _reasons(t: Target, p: Place, e: Expression) -> tuple[str, ...]:
     missed = f", not seen in {t.misses} that imaged the place" if t.misses else ""
     major, minor, azimuth = t.ellipse90
     said = [
-        f"{t.class_name} with probability {t.probability:.2f}{label}",
+        f"{_plain(t)} with probability {t.probability:.2f}{label}",
         looks + missed,
         f"area {t.area_m2:.0f} m²",
         f"90 % ellipse ± {major:.1f} m towards {azimuth:.0f}°, ± {minor:.1f} m across",
@@ -235,6 +235,10 @@ def _area(target: Target) -> float:
 def _logit(p: float) -> float:
     bounded = min(max(p, LOWEST), HIGHEST)
     return log(bounded / (1.0 - bounded))
+
+
+def _plain(target: Target) -> str:
+    return target.class_name.replace("_", " ")
 
 
 def _p(value: float) -> str:

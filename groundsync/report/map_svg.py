@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from calibration.geodesy import MapFrame
 from groundsync.export.rows import ellipse_polygon
 from groundsync.export.styles import PALETTE
+from groundsync.grid import Floats
 from groundsync.rank import RankedTarget
 from groundsync.view import BeliefView, ProjectView
 
@@ -142,7 +143,7 @@ def _belief(belief: BeliefView, frame: Frame) -> str:
     known = np.isfinite(p)
     if not known.any():
         return ""
-    low, high = np.quantile(p[known], [0.02, 0.98])
+    low, high = shown_range(p)
     share = np.clip((p - low) / max(high - low, 1e-30), 0.0, 1.0)
     stops = np.linspace(0.0, 1.0, len(SHADES))
     bands = [np.interp(np.nan_to_num(share), stops, [s[i] for s in SHADES]) for i in range(3)]
@@ -155,9 +156,15 @@ def _belief(belief: BeliefView, frame: Frame) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     return (
         f'<image x="{x:.1f}" y="{y:.1f}" width="{cols * size:.1f}" height="{rows * size:.1f}" '
-        'preserveAspectRatio="none" style="image-rendering:pixelated" '
+        'preserveAspectRatio="none" opacity="0.6" style="image-rendering:pixelated" '
         f'href="data:image/png;base64,{data}"/>'
     )
+
+
+def shown_range(probability: Floats) -> tuple[float, float]:
+    """Returns the probabilities drawn palest and darkest: the middle 96 %, at least a factor 2."""
+    low, high = np.quantile(probability[np.isfinite(probability)], [0.02, 0.98])
+    return float(low), float(max(high, 2.0 * low))
 
 
 def _scale_bar(frame: Frame) -> str:

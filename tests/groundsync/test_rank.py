@@ -86,7 +86,7 @@ def test_what_speaks_against_is_said_too() -> None:
     ranked = rank_targets([large_doubted, small_sure], [place(0.02), place(0.001)], [E, E])
     words = ranked[0].before_next
     assert "prior geology" in words
-    assert "against it: unlike what the model learned" in words
+    assert "against it: unlike what the model was trained on" in words
     assert words.index("prior geology") < words.index("against it")
 
 
