@@ -157,10 +157,10 @@ def load_manifest(path: Path) -> Manifest:
     for name, head in manifest.heads.items():
         _check_head(path, name, head)
     for size in manifest.tiling.sizes_px:
-        if size % 32 or size <= 2 * manifest.tiling.halo_px:
+        if size % 32 or manifest.tiling.halo_px % 32 or size <= 2 * manifest.tiling.halo_px:
             raise ModelError(
-                f"{path}: tiling.sizes_px has {size}, which is no multiple of 32 above twice "
-                f"the halo of {manifest.tiling.halo_px} px"
+                f"{path}: a tile of {size} px does not go with a halo of "
+                f"{manifest.tiling.halo_px} px: both divide by 32, the tile is over twice the halo"
             )
     for name in manifest.files:
         if Path(name).name != name:

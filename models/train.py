@@ -126,6 +126,8 @@ def head_loss(logits: Tensor, batch: Batch, stride: int, rare_weight: float) -> 
     n = logits.shape[1]
     rare = stride == 4
     target = cells(batch.masks, stride, n) if rare else centres(batch.masks, stride)
+    if (target == IGNORE).all():
+        return logits.float().sum() * 0
     weight = torch.ones(n)
     if rare:
         weight[1:] = rare_weight
