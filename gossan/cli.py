@@ -90,14 +90,14 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
                 "groundsync.cli.ingest:ingest", "Flight folders or photos into a project."
             ),
             "fuse": Mount(
-                "groundsync.cli.fuse:fuse", "Targets, posterior and ranking of a project."
+                "groundsync.cli.project:fuse", "Targets, posterior and ranking of a project."
             ),
             "prior": Mount(
                 "groundsync.cli.prior:prior", "Weights and a prior map from geology layers."
             ),
             "plan": Mount("", "Where to fly next.", not_built="plan"),
-            "export": Mount("groundsync.cli.export:export", "GeoPackage, GeoJSON and CSV."),
-            "report": Mount("groundsync.cli.report:report", "A one-page report of the project."),
+            "export": Mount("groundsync.cli.project:export", "GeoPackage, GeoJSON and CSV."),
+            "report": Mount("groundsync.cli.project:report", "A one-page report of the project."),
             "doctor": Mount(
                 "groundsync.cli.doctor:doctor", "Is this machine ready to be the office?"
             ),

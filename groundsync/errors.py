@@ -31,6 +31,10 @@ class FlightConflictError(UserError):
     """The project holds another flight of the same name."""
 
 
+class EmptyProjectError(UserError):
+    """Nothing in the project that could be fused, exported or reported."""
+
+
 class ExportError(UserError):
     """A place that exports cannot be written to."""
 

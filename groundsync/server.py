@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from groundsync.catalogue import SqliteCatalogue
 from groundsync.live import LiveFlights
+from onboard.notify import sd_notify, watchdog_s
 
 BUNDLE = Path(__file__).parent / "web" / "dist"
 LAYERS = ("coverage", "gaps", "plan", "detections", "ellipses", "targets")
@@ -49,7 +52,23 @@ def create_app(
     map_routes = MapRoutes(project, bundle)
     routes: list[BaseRoute] = [Mount("/sync", routes=list(sync_routes)), *map_routes.routes()]
     guard = [Middleware(MapGuard, token=map_token)] if map_token else []
-    return Starlette(routes=routes, middleware=guard)
+    return Starlette(routes=routes, middleware=guard, lifespan=_alive)
+
+
+@asynccontextmanager
+async def _alive(_: Starlette) -> AsyncIterator[None]:
+    """Feeds systemd's watchdog from the loop that serves: a loop that hangs is restarted."""
+    interval_s = watchdog_s() / 3
+    task = asyncio.create_task(_feed(interval_s)) if interval_s else None
+    yield
+    if task is not None:
+        task.cancel()
+
+
+async def _feed(interval_s: float) -> None:
+    while True:
+        sd_notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)
 
 
 class MapGuard(BaseHTTPMiddleware):

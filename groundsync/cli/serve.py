@@ -55,7 +55,7 @@ def _serve(data: Path, host: str, port: int, cert: Path | None, key: Path | None
 
     from groundsync.receive import routes
     from groundsync.server import BUNDLE, create_app
-    from onboard.notify import notify
+    from onboard.notify import sd_notify
 
     listening = _listen(host, port)
     port = listening.getsockname()[1]
@@ -76,7 +76,7 @@ def _serve(data: Path, host: str, port: int, cert: Path | None, key: Path | None
         ssl_keyfile=key,
         timeout_graceful_shutdown=5,
     )
-    notify("READY=1")
+    sd_notify("READY=1")
     uvicorn.Server(config).run(sockets=[listening])
 
 
