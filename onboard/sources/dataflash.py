@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from calibration.rotations import r_from_ypr
@@ -26,7 +28,7 @@ def take_dataflash(telemetry: Telemetry) -> None:
     """Takes an ArduPilot ``.bin`` (or text ``.log``) into the telemetry.
 
     Raises:
-        DamagedTelemetryError: pymavlink's reader cannot make sense of it.
+        DamagedTelemetryError: It cannot be read.
     """
     velocity = [math.nan] * 3
     accuracy = [math.nan] * 2
@@ -75,11 +77,14 @@ def _take_exposure(row: Any, t_s: float, telemetry: Telemetry, kind: str) -> Non
 
 
 def _rows(path: Path) -> Iterator[Any]:
+    return _binary_rows(path) if path.suffix.lower() == ".bin" else _text_rows(path)
+
+
+def _binary_rows(path: Path) -> Iterator[Any]:
     from pymavlink import DFReader
 
-    binary = path.suffix.lower() == ".bin"
     try:
-        reader = (DFReader.DFReader_binary if binary else DFReader.DFReader_text)(str(path))
+        reader = DFReader.DFReader_binary(str(path))
         try:
             while (row := reader.recv_match(type=KINDS)) is not None:
                 yield row
@@ -90,3 +95,36 @@ def _rows(path: Path) -> Iterator[Any]:
             f"{path} cannot be read as a dataflash log: {error}",
             "give the .bin as downloaded, or the flight's .tlog",
         ) from error
+
+
+class _TextRow(SimpleNamespace):
+    """One line of a text log, by the columns that its FMT line names."""
+
+    def get_type(self) -> str:
+        return str(self.kind)
+
+
+def _text_rows(path: Path) -> Iterator[_TextRow]:
+    """Yields the rows of a text log; lines that do not fit their FMT are skipped.
+
+    Read here, because pymavlink's reader of text logs fails on logs without GPS weeks.
+    """
+    columns: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DamagedTelemetryError(f"cannot read {path}: {error.strerror}", "check it") from error
+    for line in lines:
+        kind, *cells = [cell.strip() for cell in line.split(",")]
+        if kind == "FMT" and len(cells) > 4:
+            columns[cells[2]] = cells[4:]
+        elif kind in KINDS and len(cells) == len(columns.get(kind, ())):
+            with contextlib.suppress(ValueError):
+                yield _TextRow(kind=kind, **_values(columns[kind], cells))
+
+
+def _values(names: list[str], cells: list[str]) -> dict[str, float]:
+    values = {name: float(cell) for name, cell in zip(names, cells, strict=True)}
+    if "TimeMS" in values:
+        values.setdefault("TimeUS", values["TimeMS"] * 1e3)
+    return values

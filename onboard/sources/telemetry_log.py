@@ -70,7 +70,8 @@ def read_telemetry(path: Path) -> Telemetry:
     if telemetry.messages == 0:
         raise DamagedTelemetryError(
             f"{path} holds no telemetry that can be read ({telemetry.skipped_bytes} bytes skipped)",
-            "check that it is a MAVLink .tlog or an ArduPilot .bin and not cut to nothing",
+            "check that it is a MAVLink .tlog or an ArduPilot .bin, not cut to nothing, not from "
+            "firmware that logged attitudes without a time",
         )
     telemetry.events = resolve_events(telemetry.events, telemetry.clock)
     telemetry.notes += telemetry.buffer.notes
