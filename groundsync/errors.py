@@ -7,7 +7,8 @@ GossanError
 │   ├── OccurrenceError     training points that cannot be used
 │   └── ExportError         a place that cannot be written to
 └── DamagedDataError
-    └── PriorError          a prior folder that is not what `prior` wrote
+    ├── PriorError          a prior folder that is not what `prior` wrote
+    └── LedgerError         a ledger file that is not what `fuse` wrote
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class ExportError(UserError):
 
 class PriorError(DamagedDataError):
     """A prior folder that is not what ``gossan groundsync prior`` wrote."""
+
+
+class LedgerError(DamagedDataError):
+    """A ledger file that is not what ``fuse`` wrote."""
