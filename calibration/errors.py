@@ -25,6 +25,10 @@ class CrsError(UserError):
     """A coordinate reference system that cannot be the map's."""
 
 
+class TableError(UserError):
+    """A CSV table that cannot be used."""
+
+
 class BoardError(UserError):
     """Photos of a board that give no calibration."""
 

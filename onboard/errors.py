@@ -8,11 +8,10 @@ UserError
 
 from __future__ import annotations
 
+from calibration.errors import TableError
 from gossan.errors import UserError
 
-
-class TableError(UserError):
-    """A CSV table that cannot be used."""
+__all__ = ["DemError", "PoseError", "TableError"]
 
 
 class PoseError(UserError):

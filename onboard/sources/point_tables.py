@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from calibration.csv_table import COLUMN_OF_DATUM, CsvTable, height_column, read_csv
 from onboard.place.ellipses import ce90_m
 from onboard.records import Floats, GroundPoints, HeightDatum
-from onboard.sources.pose_table import COLUMN_OF_DATUM, CsvTable, height_column, read_csv
 
 GROUND_COLUMNS = tuple(f"ground_{column}" for column in (*COLUMN_OF_DATUM.values(), "alt_m"))
 
@@ -44,7 +45,7 @@ def read_points(path: str | Path, alt_datum: str | None = None) -> PointTable:
     """
     table = read_csv(path)
     ground = np.full(len(table.rows), np.nan)
-    datum: HeightDatum | None = None
+    datum: str | None = None
     if set(GROUND_COLUMNS) & set(table.columns):
         column, datum = height_column(table, "ground_alt_m", alt_datum)
         ground = table.numbers(column)
@@ -54,7 +55,7 @@ def read_points(path: str | Path, alt_datum: str | None = None) -> PointTable:
         uv=np.stack([table.required("x_px"), table.required("y_px")], axis=1),
         sigma_px=table.numbers("sigma_px", 0.0),
         ground_alt_m=ground,
-        ground_datum=datum,
+        ground_datum=cast("HeightDatum | None", datum),
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from calibration.geodesy import HEIGHT_DATUMS, offset_enu
+from calibration.csv_table import COLUMN_OF_DATUM, CsvTable, height_column, read_csv
+from calibration.errors import TableError
+from calibration.geodesy import offset_enu
 from calibration.rig import Rig
 from calibration.rotations import (
     ENU_FROM_NED,
@@ -19,149 +19,14 @@ from calibration.rotations import (
     r_ned_cam_from_ypr,
     ypr_from_r_ned_cam,
 )
-from onboard.errors import TableError
 from onboard.records import Floats, HeightDatum, Ints, Poses
 
-HEIGHT_COLUMNS: dict[str, HeightDatum] = {
-    "alt_m_ellipsoid": "ellipsoid",
-    "alt_m_geoid": "egm96",
-    "alt_m_egm2008": "egm2008",
-    "alt_m_takeoff": "takeoff",
-    "alt_m_same": "same",
-}
-COLUMN_OF_DATUM = {datum: column for column, datum in HEIGHT_COLUMNS.items()}
 CAMERA_ANGLES = ("yaw_deg", "pitch_deg", "roll_deg")
 BODY_ANGLES = ("body_yaw_deg", "body_pitch_deg", "body_roll_deg")
 SIGMAS = ("sigma_e_m", "sigma_n_m", "sigma_u_m", "sigma_tilt_deg", "sigma_heading_deg")
 BIASES = ("bias_e_m", "bias_n_m", "bias_u_m", "bias_heading_deg")
 VELOCITY = ("v_n_mps", "v_e_mps", "v_d_mps")
 RATES = ("omega_n_rps", "omega_e_rps", "omega_d_rps")
-
-
-@dataclass(frozen=True, slots=True)
-class CsvTable:
-    """A CSV file: its columns, and its rows with the lines they stand on."""
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
-
-    def text(self, column: str) -> tuple[str, ...]:
-        """Returns a column's cells, stripped.
-
-        Raises:
-            TableError: There is no such column; the message names the nearest.
-        """
-        if column not in self.columns:
-            near = difflib.get_close_matches(column, self.columns, n=1)
-            hint = (
-                f"did you mean '{near[0]}'?" if near else f"its columns: {', '.join(self.columns)}"
-            )
-            raise TableError(f"{self.path} has no column '{column}'", hint)
-        at = self.columns.index(column)
-        return tuple(row[at] for row in self.rows)
-
-    def numbers(self, column: str, low: float = -np.inf, high: float = np.inf) -> Floats:
-        """Returns a column as (n,) numbers, NaN where a cell is empty or the column is absent.
-
-        Raises:
-            TableError: A cell is no finite number between ``low`` and ``high``.
-        """
-        out = np.full(len(self.rows), np.nan)
-        if column not in self.columns:
-            return out
-        for i, cell in enumerate(self.text(column)):
-            if cell:
-                out[i] = self._number(column, i, cell, low, high)
-        return out
-
-    def required(self, column: str, low: float = -np.inf, high: float = np.inf) -> Floats:
-        """Returns a column as (n,) numbers, none of which may be missing."""
-        self.text(column)
-        out = self.numbers(column, low, high)
-        for i in np.flatnonzero(np.isnan(out))[:1]:
-            raise TableError(
-                f"{self.path}, line {self.lines[i]}: '{column}' is empty", "fill it or drop the row"
-            )
-        return out
-
-    def _number(self, column: str, i: int, cell: str, low: float, high: float) -> float:
-        try:
-            value = float(cell)
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value) or not low <= value <= high:
-            limits = "" if np.isinf(low) and np.isinf(high) else f" from {low:g} to {high:g}"
-            raise TableError(
-                f"{self.path}, line {self.lines[i]}: {column} = {cell!r}",
-                f"a finite number{limits} belongs there",
-            )
-        return value
-
-
-def read_csv(path: str | Path) -> CsvTable:
-    """Returns a CSV file with a header line; empty lines are left out.
-
-    Raises:
-        TableError: It cannot be read, is empty, or a row has more cells than the header.
-    """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except OSError as error:
-        raise TableError(f"cannot read {path}: {error.strerror}", "check the path") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"{path} is no CSV text: {error}", "save it as UTF-8 CSV") from error
-    if not cells:
-        raise TableError(f"{path} is empty", "its first line names the columns")
-    columns = tuple(cell.strip() for cell in cells[0][1])
-    doubled = [name for name in columns if name and columns.count(name) > 1]
-    if doubled:
-        raise TableError(f"{path} has the column '{doubled[0]}' twice", "keep one of them")
-    rows = []
-    for line, row in cells[1:]:
-        if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
-            raise TableError(
-                f"{path}, line {line}: {len(row)} cells, the header has {len(columns)}",
-                "check for a comma inside a name or number",
-            )
-        padded = [cell.strip() for cell in row[: len(columns)]] + [""] * (len(columns) - len(row))
-        rows.append(tuple(padded))
-    return CsvTable(path, columns, tuple(rows), tuple(line for line, _ in cells[1:]))
-
-
-def height_column(table: CsvTable, stem: str, alt_datum: str | None) -> tuple[str, HeightDatum]:
-    """Returns the one height column of a table and what its heights are above.
-
-    Args:
-        table: The table.
-        stem: What the column's name begins with, ``alt_m`` or ``ground_alt_m``.
-        alt_datum: The datum of a column that does not say its own.
-
-    Raises:
-        TableError: There is none, or more than one, or its datum is not known.
-    """
-    prefix = stem.removesuffix("alt_m")
-    known = {prefix + name: datum for name, datum in HEIGHT_COLUMNS.items()}
-    known[stem] = cast("HeightDatum", alt_datum or "")
-    found = [name for name in known if name in table.columns]
-    if len(found) != 1:
-        what = "no height column" if not found else f"several height columns: {', '.join(found)}"
-        raise TableError(
-            f"{table.path} has {what}", f"one of {', '.join(list(known)[:-1])} belongs there"
-        )
-    datum = known[found[0]]
-    if datum == "same" and alt_datum:
-        datum = cast("HeightDatum", alt_datum)
-    if not datum:
-        raise TableError(
-            f"the heights '{found[0]}' of {table.path} do not say what they are above",
-            f"name it: --alt-datum {'|'.join(HEIGHT_DATUMS)}",
-        )
-    return found[0], datum
 
 
 def read_poses(path: str | Path, rig: Rig, alt_datum: str | None = None) -> Poses:
@@ -198,7 +63,7 @@ def read_poses(path: str | Path, rig: Rig, alt_datum: str | None = None) -> Pose
         lat_deg=lat,
         lon_deg=lon,
         alt_m=alt,
-        height_datum=datum,
+        height_datum=cast("HeightDatum", datum),
         r_ned_cam=r_ned_cam,
         r_ned_body=r_ned_body,
         v_ned_mps=np.stack([table.numbers(name) for name in VELOCITY], axis=1),

@@ -298,7 +298,7 @@ def test_rough_ground_gets_sigma_points_that_hold_the_truth() -> None:
         ("no_ray", [[1.0e6, 480.0]], VIEWS["nadir"], "plane"),
         ("sky", [[640.0, 0.0]], (0.0, 20.0, 0.0), "slope"),
         ("outside_dem", [[640.0, 480.0]], (0.0, -10.0, 0.0), "slope"),
-        ("outside_image", [[1400.0, 480.0]], VIEWS["nadir"], "plane"),
+        ("outside_image", [[1290.0, 480.0]], VIEWS["nadir"], "plane"),
         ("below_ground", [[640.0, 480.0]], VIEWS["nadir"], "hill"),
         ("void", [[640.0, 480.0]], VIEWS["nadir"], "void"),
         ("grazing", [[640.0, 480.0]], (0.0, -2.0, 0.0), "plane"),
