@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import rasterio
 import rasterio.shutil
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
@@ -18,8 +19,9 @@ from rasterio.windows import Window
 
 from gossan.errors import HardwareError
 from onboard.place.grid import Grid
-from onboard.records import Bools, Floats, Image
+from onboard.records import Bools, Image
 
+Raster = Image | NDArray[np.floating]
 Codec = Literal["deflate", "zstd", "lzw", "none"]
 
 LEVELS: dict[str, dict[str, object]] = {
@@ -33,7 +35,7 @@ STRIP_ROWS = 512
 
 def write_cog(
     path: Path,
-    image: Image | Floats,
+    image: Raster,
     mask: Bools | None,
     grid: Grid,
     *,
@@ -97,7 +99,7 @@ def _options(codec: Codec, overviews: bool) -> dict[str, object]:
     }
 
 
-def _fill(raster: rasterio.io.DatasetWriter, bands: Image | Floats, mask: Bools | None) -> None:
+def _fill(raster: rasterio.io.DatasetWriter, bands: Raster, mask: Bools | None) -> None:
     """Writes pixels and mask in strips, so that no second copy of the image stands in memory."""
     for first in range(0, bands.shape[0], STRIP_ROWS):
         rows = bands[first : first + STRIP_ROWS]

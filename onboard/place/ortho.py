@@ -13,9 +13,10 @@ from calibration.geodesy import MapFrame
 from calibration.rig import Rig
 from gossan.errors import UserError
 from onboard.place.grid import Grid
-from onboard.place.ortho_nodes import BackwardMap, DemResampling, build_map
+from onboard.place.ortho_nodes import BackwardMap, build_map
 from onboard.place.ortho_resample import ImageResampling, resample, shrink
 from onboard.place.ortho_view import FrameView
+from onboard.place.post_surface import DemResampling
 from onboard.place.surface import Terrain
 from onboard.records import Bools, Floats, Footprint, Image, Poses
 

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onboard.place.cubic_surface import cubic_heights
 from onboard.place.grid import Grid
 from onboard.place.horizon import Horizon, sweep_horizon
 from onboard.place.ortho_view import FrameView
+from onboard.place.post_surface import DemResampling, Surface, surface_of
 from onboard.place.surface import GridTerrain
 from onboard.records import Bools, Floats, Ints
 
 Float32s = NDArray[np.float32]
-DemResampling = Literal["linear", "cubic"]
+Nodes = tuple[Floats, Floats, Floats]
+"""Source pixels (r, c, 2), slant ranges (r, c), heights (r, c)."""
 
 MAX_NODE_PX = 20.0
 """Nodes are at most this many output pixels apart."""
 LINEAR_TOLERANCE_PX = 0.25
 """Cells that would deviate more on a bilinear surface are evaluated pixel by pixel."""
 CUBIC_TOLERANCE_PX = 0.1
-"""Posts are subdivided until the map of a cubic surface deviates no more."""
-MAX_HALVINGS = 5
+"""Posts are subdivided until the map of a cubic surface deviates no more in most cells; the others
+are evaluated pixel by pixel."""
+MAX_HALVINGS = 3
+NODES_AT_ONCE = 60_000
+LEAST_NODE_PX = 2.0
+FEW = 0.15
 STRIP_ROWS = 96
 OUTSIDE_PX = -1.0e4
-
-Heights = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class NodeAxis:
         starts = np.searchsorted(cell, np.arange(len(at)))
         return cls(at, cell, weight.astype(np.float32), starts)
 
+    @classmethod
+    def pixels(cls, pixels: int) -> NodeAxis:
+        """Returns the axis with a node on every pixel."""
+        return cls.of(np.arange(max(pixels, 2), dtype=np.float64), pixels)
+
     def halved(self, pixels: int) -> NodeAxis:
         """Returns the axis with a node in the middle of every cell."""
         both = np.empty(2 * len(self.at_px) - 1)
@@ -74,8 +81,8 @@ def post_axis(first_px: float, spacing_px: float, pixels: int) -> NodeAxis:
         spacing_px: Grid pixels between posts (above 0: increasing with the grid).
         pixels: Number of pixels along the axis. Beyond the posts the lattice goes on.
     """
-    if spacing_px < 2.0:
-        return NodeAxis.of(np.arange(max(pixels, 2), dtype=np.float64), pixels)
+    if spacing_px < LEAST_NODE_PX:
+        return NodeAxis.pixels(pixels)
     step = spacing_px / np.ceil(spacing_px / MAX_NODE_PX)
     low = np.floor((0.0 - first_px) / step)
     high = max(np.ceil((pixels - 1 - first_px) / step), low + 1)
@@ -89,10 +96,10 @@ class BackwardMap:
     Attributes:
         view: The frame.
         grid: The output grid.
-        heights: The surface: map x, y to height.
+        surface: The ground between posts.
         columns: Nodes along x.
         rows: Nodes along y.
-        uv: (rows, columns, 2) source pixels at the nodes; NaN where there is none.
+        uv: (rows, columns, 2) source pixels of the nodes; NaN where there is none.
         horizon: What the ground hides, or ``None`` where it can hide nothing.
         hidden_m: (rows, columns) metres of ground above the line of sight; NaN without ground.
         exact: (rows − 1, columns − 1) cells evaluated pixel by pixel.
@@ -100,7 +107,7 @@ class BackwardMap:
 
     view: FrameView
     grid: Grid
-    heights: Heights
+    surface: Surface
     columns: NodeAxis
     rows: NodeAxis
     uv: Floats
@@ -111,7 +118,7 @@ class BackwardMap:
     def source_px(self, grid_uv: Floats) -> Floats:
         """Returns the exact source pixels (n, 2) of grid pixels (n, 2); NaN where there is none."""
         xy = self.grid.to_map(np.asarray(grid_uv, float).reshape(-1, 2))
-        return self.view.to_pixel(xy[:, 0], xy[:, 1], self.heights(xy[:, 0], xy[:, 1]))
+        return self.view.to_pixel(xy[:, 0], xy[:, 1], self.surface.height_m(xy[:, 0], xy[:, 1]))
 
     def strips(self) -> Iterator[tuple[slice, Float32s]]:
         """Yields row slices and their (rows, width, 2) source pixels, top to bottom."""
@@ -144,7 +151,7 @@ class BackwardMap:
             if len(row):
                 xy = self.grid.to_map(np.stack([col, row + part.start], axis=1))
                 x, y = xy[:, 0], xy[:, 1]
-                hidden = self.horizon.hidden_by_m(x, y, self.heights(x, y)) > 0
+                hidden = self.horizon.hidden_by_m(x, y, self.surface.height_m(x, y)) > 0
                 out[part][row, col] = hidden
         return out
 
@@ -200,25 +207,45 @@ class BackwardMap:
 
 def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> BackwardMap:
     """Returns the backward map of a frame onto a grid, nodes on the terrain's posts."""
-    terrain = view.terrain
-    cubic = dem_resampling == "cubic" and isinstance(terrain, GridTerrain)
-    heights: Heights = cubic_heights(terrain) if cubic else terrain.height_m
-    columns, rows = _axes(terrain, grid)
-    uv, distance, z = _evaluate(view, grid, heights, columns, rows)
-    for _ in range(MAX_HALVINGS if cubic else 0):
-        if _are_pixels(columns, rows):
-            break
-        finer = columns.halved(grid.width), rows.halved(grid.height)
-        uv2, distance2, z2 = _evaluate(view, grid, heights, *finer)
-        off = _halving_deviation_px(uv, uv2)
-        (columns, rows), uv, distance, z = finer, uv2, distance2, z2
-        # Halving the cells of a smooth map quarters its deviation.
-        if off <= 3.0 * CUBIC_TOLERANCE_PX:
-            break
-    exact = _mixed_cells(uv) | (_deviation_px(uv, distance) > LINEAR_TOLERANCE_PX)
+    surface = surface_of(view.terrain, dem_resampling)
+    columns, rows = _axes(view.terrain, grid)
+    if dem_resampling == "cubic" and isinstance(view.terrain, GridTerrain):
+        columns, rows, (uv, distance, z), bent = _subdivide(view, grid, surface, columns, rows)
+    else:
+        uv, distance, z = _evaluate(view, grid, surface, columns, rows)
+        bent = np.zeros((len(z) - 1, z.shape[1] - 1), np.bool_)
+    exact = bent | _mixed_cells(uv) | (_deviation_px(uv, distance) > LINEAR_TOLERANCE_PX)
     horizon, hidden = _hidden(view, grid, columns, rows, z)
     exact = _worth(exact, view, uv)
-    return BackwardMap(view, grid, heights, columns, rows, uv, horizon, hidden, exact)
+    return BackwardMap(view, grid, surface, columns, rows, uv, horizon, hidden, exact)
+
+
+def _subdivide(
+    view: FrameView, grid: Grid, surface: Surface, columns: NodeAxis, rows: NodeAxis
+) -> tuple[NodeAxis, NodeAxis, Nodes, Bools]:
+    """Returns axes halved until few cells deviate, their nodes, and which cells still deviate.
+
+    Halfway between two posts a cubic may cross its chord, so each level is judged by the next.
+    """
+    columns, rows = columns.halved(grid.width), rows.halved(grid.height)
+    nodes = _evaluate(view, grid, surface, columns, rows)
+    for _ in range(MAX_HALVINGS):
+        if _smallest(columns, rows) < 2.0 * LEAST_NODE_PX:
+            columns, rows = NodeAxis.pixels(grid.width), NodeAxis.pixels(grid.height)
+            nodes = _evaluate(view, grid, surface, columns, rows)
+            return columns, rows, nodes, np.zeros_like(nodes[1][1:, 1:], np.bool_)
+        finer = columns.halved(grid.width), rows.halved(grid.height)
+        fine = _evaluate(view, grid, surface, *finer)
+        off = _halving_deviation_px(nodes[0], fine[0])
+        bent = _worth(off > 1.5 * CUBIC_TOLERANCE_PX, view, nodes[0])
+        (columns, rows), nodes = finer, fine
+        if bent.mean() <= FEW:
+            break
+    return columns, rows, nodes, np.repeat(np.repeat(bent, 2, axis=0), 2, axis=1)
+
+
+def _smallest(columns: NodeAxis, rows: NodeAxis) -> float:
+    return float(min(np.diff(columns.at_px).min(), np.diff(rows.at_px).min()))
 
 
 def _axes(terrain: object, grid: Grid) -> tuple[NodeAxis, NodeAxis]:
@@ -232,15 +259,22 @@ def _axes(terrain: object, grid: Grid) -> tuple[NodeAxis, NodeAxis]:
 
 
 def _evaluate(
-    view: FrameView, grid: Grid, heights: Heights, columns: NodeAxis, rows: NodeAxis
-) -> tuple[Floats, Floats, Floats]:
+    view: FrameView, grid: Grid, surface: Surface, columns: NodeAxis, rows: NodeAxis
+) -> Nodes:
     """Returns source pixels (r, c, 2), slant ranges (r, c) and heights (r, c) at the nodes."""
-    shape = (len(rows.at_px), len(columns.at_px))
-    x = np.broadcast_to(grid.x0_m + grid.gsd_m * columns.at_px, shape).ravel()
-    y = np.broadcast_to((grid.y0_m - grid.gsd_m * rows.at_px)[:, None], shape).ravel()
-    z = heights(x, y)
-    uv, distance = view.to_pixel_and_range(x, y, z)
-    return uv.reshape(*shape, 2), distance.reshape(shape), z.reshape(shape)
+    x = grid.x0_m + grid.gsd_m * columns.at_px
+    y = grid.y0_m - grid.gsd_m * rows.at_px
+    uv = np.empty((len(y), len(x), 2))
+    distance, z = np.empty((len(y), len(x))), np.empty((len(y), len(x)))
+    rows_at_once = max(1, NODES_AT_ONCE // len(x))
+    for first in range(0, len(y), rows_at_once):
+        part = np.s_[first : first + rows_at_once]
+        heights = surface.lattice_m(x, y[part])
+        xs, ys = np.meshgrid(x, y[part])
+        there, away = view.to_pixel_and_range(xs.ravel(), ys.ravel(), heights.ravel())
+        uv[part], distance[part] = there.reshape(*heights.shape, 2), away.reshape(heights.shape)
+        z[part] = heights
+    return uv, distance, z
 
 
 def _deviation_px(uv: Floats, distance: Floats) -> Floats:
@@ -258,14 +292,16 @@ def _deviation_px(uv: Floats, distance: Floats) -> Floats:
     return worst
 
 
-def _halving_deviation_px(coarse: Floats, fine: Floats) -> float:
-    """Returns the largest difference of interpolated coarse nodes from the fine ones, pixels."""
+def _halving_deviation_px(coarse: Floats, fine: Floats) -> Floats:
+    """Returns (r − 1, c − 1) how far interpolated coarse nodes stray from the fine, pixels."""
     guess = np.empty_like(fine)
     guess[::2, ::2] = coarse
     guess[1::2, ::2] = (coarse[1:] + coarse[:-1]) / 2.0
     guess[:, 1::2] = (guess[:, :-1:2] + guess[:, 2::2]) / 2.0
-    off = np.hypot(*np.moveaxis(guess - fine, -1, 0))
-    return float(np.nanmax(off, initial=0.0))
+    off = np.nan_to_num(np.hypot(*np.moveaxis(guess - fine, -1, 0)))
+    edges_y = np.maximum(off[1::2, :-1:2], off[1::2, 2::2])
+    edges_x = np.maximum(off[:-1:2, 1::2], off[2::2, 1::2])
+    return np.asarray(np.maximum(np.maximum(edges_y, edges_x), off[1::2, 1::2]))
 
 
 def _mixed_cells(uv: Floats) -> Bools:
@@ -277,6 +313,8 @@ def _mixed_cells(uv: Floats) -> Bools:
 
 def _worth(exact: Bools, view: FrameView, uv: Floats) -> Bools:
     """Drops exact cells that lie wholly beside the frame."""
+    if not exact.any():
+        return exact
     w, h = view.camera.width_px, view.camera.height_px
     corners = np.stack([uv[:-1, :-1], uv[1:, :-1], uv[:-1, 1:], uv[1:, 1:]])
     low = np.fmin.reduce(corners, axis=0)
@@ -284,10 +322,6 @@ def _worth(exact: Bools, view: FrameView, uv: Floats) -> Bools:
     margin = np.fmax(high - low, 2.0)
     near = (high + margin >= 0).all(axis=-1) & (low - margin <= (w - 1, h - 1)).all(axis=-1)
     return np.asarray(exact & near)
-
-
-def _are_pixels(columns: NodeAxis, rows: NodeAxis) -> bool:
-    return max(np.diff(columns.at_px).max(), np.diff(rows.at_px).max()) <= 1.0
 
 
 def _hidden(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from onboard.records import Image
 
 ImageResampling = Literal["linear", "cubic"]
 MAX_CHANNELS = 4
+NO_SECOND_MAP = np.empty(0, np.float32)
 
 
 def shrink(pixels: Image, factor: int) -> tuple[Image, float, float]:
@@ -30,7 +31,7 @@ def shrink(pixels: Image, factor: int) -> tuple[Image, float, float]:
     rows, cols = -(-h // factor) * factor - h, -(-w // factor) * factor - w
     padded = cv2.copyMakeBorder(pixels, 0, rows, 0, cols, cv2.BORDER_REPLICATE)
     size = (padded.shape[1] // factor, padded.shape[0] // factor)
-    small = cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
+    small = cast(Image, cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
     return small, 1.0 / factor, 0.5 / factor - 0.5
 
 
@@ -47,10 +48,10 @@ def resample(
     """
     flag = cv2.INTER_LINEAR if resampling == "linear" else cv2.INTER_CUBIC
     bands = 1 if source.ndim == 2 else source.shape[2]
-    if bands <= MAX_CHANNELS:
-        cv2.remap(source, uv, None, flag, dst=out, borderMode=cv2.BORDER_REPLICATE)
-        return
     for first in range(0, bands, MAX_CHANNELS):
-        part = np.ascontiguousarray(source[..., first : first + MAX_CHANNELS])
-        seen = cv2.remap(part, uv, None, flag, borderMode=cv2.BORDER_REPLICATE)
-        out[..., first : first + MAX_CHANNELS] = seen.reshape(*uv.shape[:2], -1)
+        some = np.s_[...] if bands <= MAX_CHANNELS else np.s_[..., first : first + MAX_CHANNELS]
+        part = cast(Image, np.ascontiguousarray(source[some]))
+        target = out if bands <= MAX_CHANNELS else None
+        seen = cv2.remap(part, uv, NO_SECOND_MAP, flag, dst=target, borderMode=cv2.BORDER_REPLICATE)
+        if seen is not out:
+            out[some] = seen.reshape(out[some].shape)
