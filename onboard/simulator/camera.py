@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 NODE_PX = 16
 HIT_STEPS = 10
+OUTLINE_STEP = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,13 @@ class TrueCamera:
         lat, lon, alt, r = self._poses(np.array([t_boot_s]))
         return TruePose(float(lat[0]), float(lon[0]), float(alt[0]), r[0])
 
-    def node_hits(self, t_boot_s: float) -> Floats:
-        """Returns (rows, columns, 2) map points that the nodes of the frame see."""
-        share = self._rows / (self.camera.height_px - 1) - 0.5
+    def node_hits(self, t_boot_s: float, step: int = 1) -> Floats:
+        """Returns (rows, columns, 2) map points that the frame's nodes see, each ``step``-th."""
+        share = self._rows[::step] / (self.camera.height_px - 1) - 0.5
         lat, lon, alt, r_ned_cam = self._poses(t_boot_s + share * self.readout_s)
         centre = ecef_from_geodetic(lat, lon, alt)[:, None]
         turn = r_ecef_enu(lat, lon) @ ENU_FROM_NED @ r_ned_cam
-        rays = np.einsum("rij,rcj->rci", turn, self._rays)
+        rays = np.einsum("rij,rcj->rci", turn, self._rays[::step, ::step])
         rays /= np.linalg.norm(rays, axis=2, keepdims=True)
         up = r_ecef_enu(lat, lon)[:, :, 2]
         sink = -np.einsum("ri,rci->rc", up, rays)
@@ -118,7 +119,7 @@ class TrueCamera:
 
     def outline_m(self, t_boot_s: float) -> Floats:
         """Returns (m, 2) map points of the true footprint's outline."""
-        xy = self.node_hits(t_boot_s)
+        xy = self.node_hits(t_boot_s, OUTLINE_STEP)
         return np.concatenate([xy[0], xy[1:, -1], xy[-1, -2::-1], xy[-2:0:-1, 0]])
 
     def _above_ground(self, xyz: Floats) -> tuple[Floats, Floats, Floats]:

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 POSITION_TAU_S = 0.45
 ATTITUDE_TAU_S = 0.45
 BARO_DRIFT_M = 2.5
-BARO_DRIFT_TAU_S = 240.0
+BARO_DRIFT_TAU_S = 90.0
 BARO_LEVEL_M = 3.0
 FIX_NOISE_M = 0.3
 STAMP_JITTER_S = 0.0005
@@ -75,7 +75,7 @@ def draw_errors(rig: Rig, motion: Motion, rng: np.random.Generator) -> FlightErr
     tilt, heading = np.radians(said.sigma_tilt_deg), np.radians(said.sigma_heading_deg)
     sway = np.stack([smooth_noise(rng, n, ATTITUDE_TAU_S) for _ in range(3)], axis=1)
     drift = BARO_LEVEL_M * rng.standard_normal() + BARO_DRIFT_M * smooth_noise(
-        rng, n, BARO_DRIFT_TAU_S, order=1
+        rng, n, BARO_DRIFT_TAU_S
     )
     return FlightErrors(
         bias_enu_m=bias * rng.standard_normal(3),

@@ -23,7 +23,7 @@ from onboard.simulator.motion import TAIL_S, Motion, fly
 from onboard.simulator.noise import Window
 from onboard.simulator.prior_layers import write_priors
 from onboard.simulator.raster import GroundRaster, paint_raster
-from onboard.simulator.sensor import auto_exposure, draw_sensor, jpeg
+from onboard.simulator.sensor import Sensor, auto_exposure, draw_sensor, jpeg
 from onboard.simulator.telemetry import Telemetry
 from onboard.simulator.tlog import write_tlog
 from onboard.simulator.truth import look_at_truth, write_true_poses, write_truth
@@ -83,6 +83,7 @@ def stage_flight(
     lead_s: float = LEAD_S,
     tail_s: float = TAIL_S,
     note: Note = lambda _: None,
+    painted: bool = True,
 ) -> Staged:
     """Returns a flight with its ground painted, ready to be rendered or flown live.
 
@@ -95,6 +96,7 @@ def stage_flight(
         lead_s: Time on the ground between boot and arming.
         tail_s: Time on the ground after landing.
         note: Told what is going on.
+        painted: Whether the ground is painted; without, frames are black and all else stands.
     """
     plan = plan or FlightPlan(centre_xy_m())
     west, south, east, north = plan.area_m
@@ -106,19 +108,19 @@ def stage_flight(
     motion = fly(world, plan, map_frame, rng, lead_s, tail_s)
     errors = draw_errors(rig, motion, rng)
     telemetry = Telemetry(motion, errors, T0_UNIX_S + 3600.0 * (seed % 5000), seed, feedback_pin)
-    dark = Window(*world.centre_xy_m, 1.0, 1, 1)
-    empty = GroundRaster(dark, np.zeros((1, 1, 3), np.uint8))
-    sensor = draw_sensor(rng, 1.0)
-    blind = TrueCamera(
-        world, map_frame, motion, errors.camera, errors.mount, rig.clock.readout_s, empty, sensor
-    )
-    outlines = [blind.outline_m(float(t)) for t in motion.exposures_s]
-    note("painting the ground")
-    ground = paint_raster(world, _bounds(outlines), raster_path)
-    sensor = draw_sensor(rng, auto_exposure(ground.mean_radiance))
-    camera = TrueCamera(
-        world, map_frame, motion, errors.camera, errors.mount, rig.clock.readout_s, ground, sensor
-    )
+
+    def see(ground: GroundRaster, sensor: Sensor) -> TrueCamera:
+        readout_s = rig.clock.readout_s
+        return TrueCamera(
+            world, map_frame, motion, errors.camera, errors.mount, readout_s, ground, sensor
+        )
+
+    camera = see(_unpainted(world), Sensor())
+    outlines = [camera.outline_m(float(t)) for t in motion.exposures_s]
+    if painted:
+        note("painting the ground")
+        ground = paint_raster(world, _bounds(outlines), raster_path)
+        camera = see(ground, draw_sensor(rng, auto_exposure(ground.mean_radiance)))
     jitter = STAMP_JITTER_S * rng.standard_normal(len(motion.exposures_s))
     stamps = motion.exposures_s - errors.clock_offset_s + jitter
     return Staged(
@@ -210,6 +212,10 @@ def write_flight_truth(out: Path, staged: Staged, names: list[str]) -> int:
     poses = [staged.camera.pose(float(t)) for t in staged.motion.exposures_s]
     write_true_poses(out, names, poses)
     return len(planted)
+
+
+def _unpainted(world: World) -> GroundRaster:
+    return GroundRaster(Window(*world.centre_xy_m, 1.0, 1, 1), np.zeros((1, 1, 3), np.uint8))
 
 
 def _bounds(outlines_m: list[Floats]) -> tuple[float, float, float, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
+from rasterio import Affine
 
 from onboard.simulator.noise import Window, octave
 from onboard.simulator.relief import Relief
@@ -75,9 +75,7 @@ def survey_dem(
 def write_dem(path: Path, dem: GivenDem) -> None:
     """Writes the DEM as a GeoTIFF whose tags name its datum and accuracy."""
     window = dem.window
-    corner = from_origin(
-        window.x0_m - window.gsd_m / 2, window.y0_m + window.gsd_m / 2, window.gsd_m, window.gsd_m
-    )
+    corner = corner_transform(window)
     profile = {
         "driver": "GTiff",
         "width": window.width,
@@ -97,6 +95,12 @@ def write_dem(path: Path, dem: GivenDem) -> None:
             DEM_SIGMA_M=f"{dem.sigma_m:g}",
             DEM_LEVEL_SIGMA_M=f"{dem.level_sigma_m:g}",
         )
+
+
+def corner_transform(window: Window) -> Affine:
+    """Returns the affine transform of a window's outer corner, as GeoTIFFs have it."""
+    west, _, _, north = window.bounds_m
+    return Affine(window.gsd_m, 0.0, west, 0.0, -window.gsd_m, north)
 
 
 def _averaged(relief: Relief, window: Window) -> Floats:

@@ -11,11 +11,11 @@ import rasterio
 import tomlkit
 from numpy.typing import NDArray
 from rasterio.features import shapes
-from rasterio.transform import from_origin
 
 from calibration.geodesy import MapFrame
 from onboard.simulator.family import CLASSES
 from onboard.simulator.geology import UNITS, Geology
+from onboard.simulator.given_dem import corner_transform
 from onboard.simulator.noise import Window
 from onboard.simulator.world import MAP_EPSG, World
 
@@ -93,8 +93,7 @@ def _write_lithology(path: Path, geology: Geology, window: Window, map_frame: Ma
         window.height * 3,
     )
     index = geology.unit_index(fine).astype(np.uint8)
-    west, _, _, north = fine.bounds_m
-    corner = from_origin(west, north, fine.gsd_m, fine.gsd_m)
+    corner = corner_transform(fine)
     features = []
     for geometry, value in shapes(index, transform=corner):
         rings = []
@@ -117,7 +116,6 @@ def _write_lithology(path: Path, geology: Geology, window: Window, map_frame: Ma
 
 def _write_fault_distance(path: Path, geology: Geology, window: Window) -> None:
     x, y = np.meshgrid(window.x_m, window.y_m)
-    west, _, _, north = window.bounds_m
     profile = {
         "driver": "GTiff",
         "width": window.width,
@@ -125,7 +123,7 @@ def _write_fault_distance(path: Path, geology: Geology, window: Window) -> None:
         "count": 1,
         "dtype": "float32",
         "crs": f"EPSG:{MAP_EPSG}",
-        "transform": from_origin(west, north, window.gsd_m, window.gsd_m),
+        "transform": corner_transform(window),
         "nodata": -1.0,
         "compress": "deflate",
     }

@@ -42,9 +42,7 @@ def _entries(telemetry: Telemetry, rng: np.random.Generator) -> Iterator[Entry]:
     """Yields (host time in boot seconds, sent by the companion?, message)."""
     end_s = float(telemetry.motion.t_boot_s[-1])
     for name, rate_hz in STREAMS_HZ.items():
-        every = max(1, round(1 / rate_hz / STEP_S))
-        start = 1 + len(name) % every
-        for t in np.arange(start, int(end_s / STEP_S), every) * STEP_S:
+        for t in np.arange(STEP_S * (1 + len(name) % 7), end_s, 1 / rate_hz):
             yield t + _delay(rng), False, telemetry.message(name, float(t))
     for number, t in enumerate(telemetry.motion.exposures_s, start=1):
         yield t + 0.02 + _delay(rng), False, telemetry.camera_feedback(number, float(t))
