@@ -16,6 +16,9 @@ from onboard.sources.errors import DamagedFrame
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+READ_BGR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+TIFF = (".tif", ".tiff")
+"""OpenCV 5.0 spoils 16-bit TIFF files that are asked for in RGB order: they are read as BGR."""
 GRAY = cv2.IMREAD_IGNORE_ORIENTATION
 REDUCED_GRAY = {
     1: cv2.IMREAD_GRAYSCALE,
@@ -45,7 +48,11 @@ def read_image(path: Path) -> Image:
         DamagedFrame: It cannot be decoded.
     """
     try:
-        pixels = cv2.imread(str(path), READ)
+        if path.suffix.lower() in TIFF:
+            pixels = cv2.imread(str(path), READ_BGR)
+            pixels = pixels if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        else:
+            pixels = cv2.imread(str(path), READ)
     except cv2.error as error:
         raise _damaged(path, str(error).strip()) from error
     if pixels is None or pixels.size == 0:

@@ -31,15 +31,16 @@ def parse_xmp(packet: bytes | str | None) -> dict[str, str]:
         return {}
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
     text = text.strip("\0\ufeff \r\n\t")
+    if "<!" in text.replace("<!--", ""):
+        return {}
     start, end = text.find("<x:xmpmeta"), text.rfind("</x:xmpmeta>")
     if start >= 0 and end > start:
         text = text[start : end + len("</x:xmpmeta>")]
-    if "<!" in text:
-        return {}
     try:
         root = ElementTree.fromstring(text)  # noqa: S314 - no declarations, size capped
     except ElementTree.ParseError:
-        return dict(re.findall(r'([\w-]+:[\w-]+)\s*=\s*"([^"]*)"', text))
+        pairs = re.findall(r'([\w-]+:[\w-]+)\s*=\s*"([^"]*)"', text)
+        return {name: value for name, value in pairs if not name.startswith("xmlns:")}
     found: dict[str, str] = {}
     for node in root.iter(f"{RDF}Description"):
         _collect(node, "", found)
