@@ -38,6 +38,17 @@ class Expression:
                 "0 < the first < the second < 1 is needed"
             )
 
+    def on_share(self, share: float) -> Expression:
+        """Returns the expression for cells of this share of the area it was stated for.
+
+        Barren expressions lie about at some rate per km², so P(Z | ¬Y) shrinks with the cell; a
+        deposit shows where it is, so P(Z | Y) does not. With ``prior_on`` the belief at a sighting
+        then hardly depends on the cell.
+        """
+        barren = float(-np.expm1(share * np.log1p(-self.p_given_barren)))
+        below = min(barren, 0.999 * self.p_given_deposit)
+        return Expression(self.p_given_deposit, below, self.source)
+
 
 ASSUMED = Expression(0.5, 0.05)
 

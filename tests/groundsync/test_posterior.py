@@ -128,6 +128,15 @@ def test_a_finer_grid_expects_as_many() -> None:
     )
 
 
+@pytest.mark.parametrize("share", [1.0, 1 / 25, 1 / 400])
+def test_belief_at_a_sighting_does_not_depend_on_the_cell(share: float) -> None:
+    """P(Y) = 0.001 in the whole cell: P(Y | Z) = 0.5·0.001/(0.5·0.001 + 0.03·0.999)."""
+    e = Expression(0.5, 0.03).on_share(share)
+    p = -np.expm1(share * np.log1p(-0.001))
+    after = update(np.array([[p]]), np.zeros((1, 1)), {"c": np.array([60.0])}, {"c": e})
+    assert after.probability[0, 0] == pytest.approx(0.0005 / (0.0005 + 0.02997), rel=0.03)
+
+
 def test_outside_the_prior_is_unknown() -> None:
     small = ProjectGrid(GRID.crs, 0.0, 100.0, 10.0, 3, 10)
     p = np.full(small.shape, 0.1, dtype=np.float32)
