@@ -37,7 +37,7 @@ THREADS = click.option("--threads", type=int, default=None, help="CPU threads of
 )
 @click.option("--textures", type=FOLDER, help="Frames that composed ground borrows texture from.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the run.")
-@click.option("--steps", type=int, default=2000, show_default=True)
+@click.option("--steps", type=int, default=3000, show_default=True)
 @click.option("--rate", type=float, default=2e-3, show_default=True, help="Highest learning rate.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=int, default=2, show_default=True, help="CPU threads of torch.")

@@ -185,9 +185,9 @@ def stream_for(
         n_classes: Number of classes of the head.
     """
     if head != "anomaly":
-        return Stream(head, ((Labelled(samples, n_classes, scale=(0.5, 1.5)), 4),))
+        return Stream(head, ((Labelled(samples, n_classes, scale=(0.5, 1.5)), 2),))
     composed = Composed(textures)
     if not samples:
-        return Stream(head, ((composed, 5),))
+        return Stream(head, ((composed, 4),))
     labelled = Labelled(samples, n_classes, rare=True, recoloured=True, scale=(0.8, 1.3))
-    return Stream(head, ((labelled, 6), (composed, 2)))
+    return Stream(head, ((labelled, 4), (composed, 1)))

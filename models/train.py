@@ -23,7 +23,7 @@ from models.sampling import Batch, Stream, batches, cells, centres
 
 LOG = logging.getLogger(__name__)
 
-SAVE_EVERY = 100
+SAVE_EVERY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class Recipe:
         rare_weight: Loss weight of the anomaly classes against ``none``.
     """
 
-    steps: int = 2000
-    size: int = 256
+    steps: int = 3000
+    size: int = 192
     rate: float = 2e-3
     seed: int = 1
     threads: int = 2
     precision: str = "float32"
     average: float = 0.995
-    rare_weight: float = 3.0
+    rare_weight: float = 5.0
 
 
 def train(

@@ -39,14 +39,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
     monkeypatch.setattr(loop, "SAVE_EVERY", 2)
     whole = train(streams(), HEADS, RECIPE, tmp_path / "a")
 
-    class Cut(Exception):
+    class PowerCutError(Exception):
         pass
 
     def cut(step, _):
         if step == 2:
-            raise Cut
+            raise PowerCutError
 
-    with pytest.raises(Cut):
+    with pytest.raises(PowerCutError):
         train(streams(), HEADS, RECIPE, tmp_path / "b", watch=cut)
     resumed = train(streams(), HEADS, RECIPE, tmp_path / "b", resume=True)
     for name, value in whole.state_dict().items():
