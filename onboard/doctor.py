@@ -309,6 +309,10 @@ def _check_camera(settings: OnboardSettings, rig: Rig) -> Check:
         timer.cancel()
     if captured is None:
         text = f"{wanted.source} gave no frame in {CAMERA_S:.0f} s"
+        folder = Path(wanted.source.removeprefix("folder:"))
+        if wanted.source.startswith("folder:") and folder.is_dir():
+            todo = "it fills when its camera shoots: trigger one frame and look again"
+            return Check("camera", "warn", f"no frame yet in {folder}", todo, "hardware")
         return Check("camera", "fail", text, "check cable, driver and [camera] source", "hardware")
     pixels = pixels_of(captured)
     size = (pixels.shape[1], pixels.shape[0])

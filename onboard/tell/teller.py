@@ -42,7 +42,8 @@ class Teller:
     """Holds stored alerts until each voice has said them; used by one thread.
 
     Args:
-        voices: Who is told. One that cannot be reached gets its alerts later, merged.
+        voices: Who is told, the one that matters most first. One that cannot be reached gets its
+            alerts later, merged.
         on_told: Called with an alert's id and the time (monotonic ns) when the first voice has
             said it.
     """
@@ -76,12 +77,13 @@ class Teller:
             return 0
         alerts = [alert for alert, _ in line.waiting]
         tracks = [track for _, track in line.waiting if track is not None]
-        text = merged_text(alerts)
+        text = merged_text(alerts, tracks)
         line.last_s = now_s
         if not line.voice.say(min(a.severity for a in alerts), text, alerts, tracks):
             return 0
         line.waiting.clear()
-        self.texts.append(text)
+        if line is self._lines[0]:
+            self.texts.append(text)
         first = [alert.alert_id for alert in alerts if alert.alert_id in self._untold]
         self._untold.difference_update(first)
         for alert_id in first:

@@ -135,7 +135,7 @@ def test_at_most_one_text_per_interval_and_none_lost():
     teller.step(20.0)
     assert len(voice.said) == 3
     assert voice.said[0][1] == alert(1).text
-    assert voice.said[1][1] == "6 IRON OXIDE: no. 2,3,4,5,6,7"
+    assert voice.said[1][1] == "6 IRON OXIDE: no. 2,3,4,5,6,7 37.5301,-117.1903"
     assert told == list(range(1, 11))
     assert all(len(text) <= 50 for _, text in voice.said)
 
