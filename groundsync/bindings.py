@@ -8,8 +8,10 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
@@ -32,7 +34,8 @@ def m001_receive(db: sqlite_utils.Database) -> None:
         {"flight_id": str, "client": str, "manifest_sha256": str}, pk="flight_id"
     )
     columns = {"flight_id": str, "path": str, "sha256": str, "size_bytes": int, "kind": str}
-    db.table("bindings").create({**columns, "laid": int}, pk=("flight_id", "path"))
+    columns.update({"laid": int, "arrived": int})
+    db.table("bindings").create(columns, pk=("flight_id", "path"))
     db.table("bindings").create_index(["sha256"])
 
 
@@ -100,7 +103,7 @@ class Bindings:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany(
-                    "INSERT INTO bindings VALUES (?,?,?,?,?,0) ON CONFLICT(flight_id,path) DO "
+                    "INSERT INTO bindings VALUES (?,?,?,?,?,0,0) ON CONFLICT(flight_id,path) DO "
                     "UPDATE SET sha256=excluded.sha256, size_bytes=excluded.size_bytes, "
                     "kind=excluded.kind, laid=0 WHERE sha256 != excluded.sha256",
                     values,
@@ -140,7 +143,8 @@ class Bindings:
             if not (laid[0] and target.is_file()):
                 _place(self._blobs.path(binding.sha256), target)
                 self._db.execute(
-                    "UPDATE bindings SET laid=1 WHERE flight_id=? AND path=? AND sha256=?",
+                    "UPDATE bindings SET laid=1, arrived=(SELECT max(arrived)+1 FROM bindings) "
+                    "WHERE flight_id=? AND path=? AND sha256=?",
                     (binding.flight_id, binding.path, binding.sha256),
                 )
         return True
@@ -158,6 +162,30 @@ class Bindings:
             found = self._db.execute(sql, values).fetchall()
         names = ("flight_id", "path", "sha256", "size_bytes", "kind")
         return [Binding(*(row[name] for name in names)) for row in found]
+
+
+def arrivals(project: Path, flight_id: str, folder: str, after: int) -> list[tuple[int, Path]]:
+    """Returns what has arrived of a folder of a flight, in the order of arrival.
+
+    Args:
+        project: The project folder.
+        flight_id: The flight.
+        folder: The part of the flight folder, ``rows`` for example.
+        after: Only what arrived later than the file with this number.
+
+    Returns:
+        The number of each arrival, rising over the whole project, and the file.
+    """
+    path = project / "receive.db"
+    if not path.is_file():
+        return []
+    sql = (
+        "SELECT arrived, path FROM bindings WHERE flight_id = ? AND laid = 1 AND arrived > ? "
+        "AND path LIKE ? || '/%' ORDER BY arrived"
+    )
+    with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as db:
+        found = db.execute(sql, (flight_id, max(after, 0), folder)).fetchall()
+    return [(int(n), project / "flights" / flight_id / name) for n, name in found]
 
 
 def _place(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gossan.errors import GossanError
-from groundsync.bindings import Binding, Bindings
+from groundsync.bindings import Binding, Bindings, arrivals
 from groundsync.blobs import Blobs, safe_sha256
 from groundsync.receipts import Receipts
 from groundsync.sync_errors import (
@@ -208,7 +208,7 @@ def routes(project: Path, blobs: Blobs | None = None) -> list[Route]:
 
 
 def live_rows(project: Path, flight_id: str, after: int = -1) -> Iterator[tuple[int, str, Row]]:
-    """Yields the rows that arrived of a flight, in the order they were sent.
+    """Yields the rows that arrived of a flight, in the order of arrival: alerts overtake.
 
     Args:
         project: The project folder.
@@ -216,15 +216,13 @@ def live_rows(project: Path, flight_id: str, after: int = -1) -> Iterator[tuple[
         after: Number of the last bundle already read; only later ones are yielded.
 
     Yields:
-        Bundle number, kind and row (:func:`onboard.keep.rows.record_of` makes records of them).
+        The bundle's number, rising as bundles arrive, and kind and row of each of its lines
+        (:func:`onboard.keep.rows.record_of` makes records of them).
     """
-    folder = project / "flights" / safe_flight_id(flight_id) / "rows"
-    numbered = sorted((int(p.stem), p) for p in folder.glob("*.jsonl") if p.stem.isdigit())
-    for number, path in numbered:
-        if number > after:
-            for line in path.read_text(encoding="utf-8").splitlines():
-                item = json.loads(line)
-                yield number, str(item["kind"]), item["row"]
+    for number, path in arrivals(project, safe_flight_id(flight_id), "rows", after):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            item = json.loads(line)
+            yield number, str(item["kind"]), item["row"]
 
 
 def _guarded(handler: Handler) -> Handler:

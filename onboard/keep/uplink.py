@@ -212,7 +212,8 @@ class Uplink:
         except UplinkRefusedError as error:
             self._failed("refused", str(error))
         else:
-            self._state, self._last_error, self._in_a_row = "sending", "", 0
+            if not self._stop.is_set():
+                self._state, self._last_error, self._in_a_row = "sending", "", 0
         return True
 
     def _know_the_ground(self) -> None:

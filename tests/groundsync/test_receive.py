@@ -282,14 +282,22 @@ def test_a_file_that_changed_takes_the_place_of_the_old_one(
     assert (project / "flights/f1/flight.toml").read_bytes() == b"new"
 
 
-def test_live_rows_come_in_order_and_only_once(client: httpx.Client, project: Path) -> None:
-    for number in (2, 0, 1):
+def test_live_rows_come_in_the_order_of_arrival_and_only_once(
+    client: httpx.Client, project: Path
+) -> None:
+    def arrive(number: int) -> None:
         line = json.dumps({"kind": "alert", "row": {"n": number}}).encode() + b"\n"
         want(client, (line, f"rows/{number:06d}.jsonl"))
         patch(client, sha(line), 0, line)
-    found = list(live_rows(project, "f1"))
-    assert [(n, kind, row["n"]) for n, kind, row in found] == [(i, "alert", i) for i in range(3)]
-    assert [n for n, _, _ in live_rows(project, "f1", after=1)] == [2]
+
+    assert list(live_rows(project, "f1")) == []
+    arrive(0)
+    arrive(2)
+    first = list(live_rows(project, "f1"))
+    assert [(kind, row["n"]) for _, kind, row in first] == [("alert", 0), ("alert", 2)]
+    arrive(1)  # overtaken on the way, and not to be missed
+    assert [row["n"] for _, _, row in live_rows(project, "f1", after=first[-1][0])] == [1]
+    assert [row["n"] for _, _, row in live_rows(project, "f1")] == [0, 2, 1]
     assert list(live_rows(project, "never")) == []
 
 

@@ -137,9 +137,9 @@ def test_order_is_alerts_rows_chips_frames_rest_database_manifest(survey: Survey
     assert order[:4] == ["flight.toml", "rows", "chips", "frames"]
     assert order[-1] == "flight.db"
     assert survey.wire.seen[-1] == "POST flights/f1/manifest"
-    rows = [(n, kind) for n, kind, _ in live_rows(survey.project, "f1")]
-    assert rows[0] == (0, "alert")
-    assert (1, "frame") in rows
+    kinds = [kind for _, kind, _ in live_rows(survey.project, "f1")]
+    assert kinds[0] == "alert"
+    assert kinds.count("frame") == 4
 
 
 def test_live_rows_arrive_in_flight_and_read_as_records(survey: Survey) -> None:
@@ -245,6 +245,19 @@ def test_answers_lost_after_the_ground_has_acted_lose_nothing(survey: Survey) ->
     survey.compare()
 
 
+def stop_after(survey: Survey, requests: int) -> threading.Event:
+    """Returns a stop event that is set by so many requests."""
+    stop, hook = threading.Event(), survey.wire.hook
+
+    def counted(request: httpx.Request) -> httpx.Response | None:
+        if len(survey.wire.seen) >= requests:
+            stop.set()
+        return hook(request) if hook else None
+
+    survey.wire.hook = counted
+    return stop
+
+
 def forged(request: httpx.Request) -> httpx.Response | None:
     """Answers like the ground, with receipts that another key has signed."""
     if request.method != "PATCH":
@@ -259,8 +272,7 @@ def forged(request: httpx.Request) -> httpx.Response | None:
 def test_forged_receipts_acknowledge_nothing(survey: Survey) -> None:
     survey.fly().close()
     survey.wire.hook = forged
-    stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    stop = stop_after(survey, 6)
     status = run_uplink(survey.task, stop, transport=survey.wire)
     assert status["acknowledged"]["objects"] == 0
     assert status["bad_receipts"] > 0
@@ -272,8 +284,7 @@ def test_wrong_token_is_said_and_never_logged(
 ) -> None:
     survey.fly().close()
     task = dataclasses.replace(survey.task, token="quite-secret-token")
-    stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
+    stop = stop_after(survey, 6)
     with caplog.at_level("DEBUG"):
         status = run_uplink(task, stop, transport=survey.wire)
     assert status["acknowledged"]["objects"] == 0
@@ -284,8 +295,7 @@ def test_wrong_token_is_said_and_never_logged(
 def test_pinned_key_of_another_ground_is_refused(survey: Survey) -> None:
     survey.fly().close()
     task = dataclasses.replace(survey.task, server_key="11" * 32)
-    stop = threading.Event()
-    threading.Timer(0.5, stop.set).start()
+    stop = stop_after(survey, 6)
     status = run_uplink(task, stop, transport=survey.wire)
     assert status["acknowledged"]["objects"] == 0
 
