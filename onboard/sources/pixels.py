@@ -17,6 +17,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
 READ_BGR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"
 TIFF = (".tif", ".tiff")
 """OpenCV 5.0 spoils 16-bit TIFF files that are asked for in RGB order: they are read as BGR."""
 GRAY = cv2.IMREAD_IGNORE_ORIENTATION
@@ -49,14 +50,14 @@ def read_image(path: Path) -> Image:
     """
     try:
         if path.suffix.lower() in TIFF:
-            pixels = cv2.imread(str(path), READ_BGR)
-            pixels = pixels if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            bgr = cv2.imread(str(path), READ_BGR)
+            pixels = None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         else:
-            pixels = cv2.imread(str(path), READ)
+            pixels = cv2.imdecode(np.frombuffer(_whole_file(path), np.uint8), READ)
     except cv2.error as error:
         raise _damaged(path, str(error).strip()) from error
     if pixels is None or pixels.size == 0:
-        raise _damaged(path, "no image in it" if path.exists() else "no such file")
+        raise _damaged(path, "no image in it")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise _damaged(path, f"its values are {pixels.dtype}, not 8 or 16 bit")
     return cast(Image, pixels)
@@ -69,12 +70,41 @@ def read_gray(path: Path, reduce: int = 1) -> Image:
         DamagedFrame: It cannot be decoded.
     """
     try:
-        pixels = cv2.imread(str(path), REDUCED_GRAY[reduce] | GRAY)
+        if path.suffix.lower() in TIFF:
+            pixels = cv2.imread(str(path), REDUCED_GRAY[reduce] | GRAY)
+        else:
+            data = np.frombuffer(_whole_file(path), np.uint8)
+            pixels = cv2.imdecode(data, REDUCED_GRAY[reduce] | GRAY)
     except cv2.error as error:
         raise _damaged(path, str(error).strip()) from error
     if pixels is None or pixels.size == 0:
         raise _damaged(path, "no image in it")
     return cast(Image, pixels)
+
+
+def is_cut_short(data: bytes) -> bool:
+    """Returns whether a JPEG file ends before its image does (decoders fill the rest with grey).
+
+    Thumbnails inside its segments have ends of their own, so the search begins at the first scan.
+    """
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == START_OF_SCAN:
+            return data.find(END_OF_IMAGE, at) < 0
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data[:2] == b"\xff\xd8"
+
+
+def _whole_file(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, str(error.strerror)) from error
+    if not data:
+        raise _damaged(path, "the file is empty")
+    if is_cut_short(data):
+        raise _damaged(path, "the file ends before the image does")
+    return data
 
 
 def _damaged(path: Path, why: str) -> DamagedFrame:

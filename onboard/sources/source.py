@@ -84,7 +84,7 @@ FLAG_CODES: dict[str, FlagCode] = {
         "use the rig of this camera and image size",
     ),
     "unreadable": FlagCode(
-        "It cannot be decoded.",
+        "It cannot be decoded, or its file ends before the image does.",
         "copy it again from the card; it is left out",
     ),
     "blurred": FlagCode(
