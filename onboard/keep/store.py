@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -31,6 +32,8 @@ from onboard.keep.segments import (
 from onboard.records import Alert, ClockTie, FrameRecord
 
 log = logging.getLogger(__name__)
+
+RETRY_NS = 5 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class FlightStore:
     Attributes:
         folder: The flight folder.
         recovery: What was found on opening.
+        segment_failures: How often a segment could not be closed when it was due.
 
     Raises:
         FlightBusyError: Another process writes this flight.
@@ -99,7 +103,8 @@ class FlightStore:
         try:
             self._db = FlightDatabase(folder / DATABASE)
             self._opened_ns = now_ns()
-            self._segment = 0
+            self._segment_due_ns = self._opened_ns + SEGMENT_NS
+            self._segment = self.segment_failures = 0
             self.recovery = self._mend()
         except BaseException:
             self._lock.release()
@@ -210,9 +215,18 @@ class FlightStore:
         return frozenset(str(row["name"]) for row in self._db.rows("SELECT name FROM frames"))
 
     def tick(self) -> None:
-        """Closes the segment when its minute is over; called by every commit."""
-        if self._now_ns() - self._opened_ns >= SEGMENT_NS:
+        """Closes the segment when its minute is over; called by every commit.
+
+        Where the disk refuses, the segment stays open and is tried again: no row waits for it.
+        """
+        if self._now_ns() < self._segment_due_ns:
+            return
+        try:
             self._close_segment(recovered=False)
+        except (GossanError, OSError) as error:
+            self._segment_due_ns = self._now_ns() + RETRY_NS
+            self.segment_failures += 1
+            log.warning("segment_not_closed number=%d error=%s", self._segment, error)
 
     def close(self, final: bool = True) -> None:
         """Ends writing. With ``final`` the flight is closed: tables, last segment, manifest.
@@ -243,7 +257,8 @@ class FlightStore:
                 write(self.folder)
             except (GossanError, ImportError, OSError, ValueError) as error:
                 log.warning("landing_table_failed table=%s error=%s", write.__name__, error)
-                self.add_health(_event(self._now_ns(), "landing_table_failed", str(error)))
+                with contextlib.suppress(GossanError):
+                    self.add_health(_event(self._now_ns(), "landing_table_failed", str(error)))
         self._close_segment(recovered=False)
         self.set_meta("state", "closed")
         self._db.fold()
@@ -310,12 +325,12 @@ class FlightStore:
         """Closes the open segment, if there is anything in it; returns its number."""
         number, span = self._segment, (self._opened_ns, self._now_ns())
         files = self._files_of(number)
+        if files:
+            manifest = write_segment(self.folder, self.flight_id, number, files, span, recovered)
+            self._note_segment(number, manifest, len(files), recovered)
         self._opened_ns = self._now_ns()
-        if not files:
-            return None
-        manifest = write_segment(self.folder, self.flight_id, number, files, span, recovered)
-        self._note_segment(number, manifest, len(files), recovered)
-        return number
+        self._segment_due_ns = self._opened_ns + SEGMENT_NS
+        return number if files else None
 
     def _note_segment(self, number: int, manifest: KeptFile, files: int, recovered: bool) -> None:
         with self._db.transaction():

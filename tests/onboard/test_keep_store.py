@@ -20,6 +20,7 @@ from pyproj import CRS
 from calibration.rotations import r_from_ypr
 from onboard.keep.errors import (
     DamagedFlightError,
+    DiskFullError,
     FlightBusyError,
     FlightExistsError,
     FlightNameError,
@@ -385,6 +386,40 @@ def test_segments_close_each_minute_and_form_a_chain(folder: Path) -> None:
     assert verify_segments(folder) == ["f0001.jpg was changed"]
     (folder / "segments/000001.json").unlink()
     assert "segment 1 is missing" in verify_segments(folder)
+
+
+def test_rows_go_on_while_the_disk_refuses_a_segment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0]
+    store = FlightStore(folder, now_ns=lambda: clock[0])
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise DiskFullError("no room")
+
+        patch.setattr("onboard.keep.store.write_segment", refuse)
+        for i in range(3):
+            clock[0] += 61 * 10**9
+            alert = Alert(i, 0, 1, 4, "x")
+            assert store.commit_frame(keep(folder, i, alerts=(alert,))) == (alert,)
+        assert store.segment_failures == 3
+    clock[0] += 6 * 10**9
+    store.tick()
+    assert len(read_segment(folder, 0)["files"]) == 3
+    store.close()
+    assert verify_segments(folder) == []
+
+
+def test_pose_table_is_written_at_closing_and_reads_back(folder: Path) -> None:
+    with FlightStore(folder) as store:
+        for i in range(3):
+            store.commit_frame(record(i))
+    table = (folder / "poses.csv").read_text().splitlines()
+    assert len(table) == 4
+    assert table[1].startswith("f0000.jpg,-33.5")
+    with FlightReader(folder) as flight:
+        assert "landing_table_failed" not in [event.code for event in flight.health()]
 
 
 def test_interrupted_flight_is_mended_and_says_what_it_found(folder: Path) -> None:
