@@ -59,7 +59,7 @@ class Heard:
     """What passed through the autopilot.
 
     Attributes:
-        refused: Commands, and settings, that somebody tried; by name or number.
+        refused: Commands, and settings, that somebody tried: ``system/component what``.
         forwarded: Messages passed on, by type.
         texts: Every STATUSTEXT that the companion told the ground station.
     """
@@ -148,7 +148,7 @@ class Autopilot:
         elif for_me and kind in self._commands:
             self._commands[kind](link, message, now_s)
         elif for_me and (system or component) and _would_change_something(kind):
-            self._refuse(kind)
+            self._refuse(message, kind)
         if not (system == 1 and component == 1):
             self._forward(link, message, kind)
 
@@ -169,10 +169,12 @@ class Autopilot:
             result = self._set_interval(link, message, now_s)
         elif command == mav.MAV_CMD_REQUEST_MESSAGE:
             result = self._request(link, int(message.param1), now_s)
+        elif command == mav.MAV_CMD_GET_HOME_POSITION:
+            result = self._request(link, int(mav.MAVLINK_MSG_ID_HOME_POSITION), now_s)
         elif command == mav.MAV_CMD_REQUEST_AUTOPILOT_CAPABILITIES:
             result = self._request(link, int(mav.MAVLINK_MSG_ID_AUTOPILOT_VERSION), now_s)
         else:
-            self._refuse(f"command {command}")
+            self._refuse(message, f"command {command}")
             result = mav.MAV_RESULT_DENIED
         ack = mav.MAVLink_command_ack_message(
             command,
@@ -219,9 +221,10 @@ class Autopilot:
         source = message.get_srcSystem(), message.get_srcComponent()
         link.send(mav.MAVLink_mission_count_message(*source, 0))
 
-    def _refuse(self, what: str) -> None:
-        self.heard.refused[what] = self.heard.refused.get(what, 0) + 1
-        log.warning("refused what=%s", what)
+    def _refuse(self, message: Message, what: str) -> None:
+        who = f"{message.get_srcSystem()}/{message.get_srcComponent()} {what}"
+        self.heard.refused[who] = self.heard.refused.get(who, 0) + 1
+        log.warning("refused who_what=%r", who)
 
 
 def _would_change_something(kind: str) -> bool:

@@ -37,6 +37,17 @@ STREAMS_HZ: dict[str, float] = {
 FIRST_FIX_S = 4.0
 """Until then GNSS has no fix and SYSTEM_TIME no UNIX time."""
 
+SENSORS = (
+    mav.MAV_SYS_STATUS_SENSOR_3D_GYRO
+    | mav.MAV_SYS_STATUS_SENSOR_3D_ACCEL
+    | mav.MAV_SYS_STATUS_SENSOR_3D_MAG
+    | mav.MAV_SYS_STATUS_SENSOR_ABSOLUTE_PRESSURE
+    | mav.MAV_SYS_STATUS_SENSOR_GPS
+    | mav.MAV_SYS_STATUS_AHRS
+    | mav.MAV_SYS_STATUS_SENSOR_BATTERY
+    | mav.MAV_SYS_STATUS_PREARM_CHECK
+)
+
 CRUISE_MODE, GROUND_MODE = 3, 5
 """ArduCopter's AUTO and LOITER."""
 
@@ -88,6 +99,7 @@ class Telemetry:
             "TERRAIN_REPORT": self._terrain_report,
             "VFR_HUD": self._vfr_hud,
             "SYS_STATUS": self._sys_status,
+            "HOME_POSITION": self._home_position,
         }
 
     def knows(self, name: str) -> bool:
@@ -223,9 +235,16 @@ class Telemetry:
             float(self._alt_msl[i]), -float(v[2]),
         )  # fmt: skip
 
+    def _home_position(self, i: int) -> Message:
+        lat, lon = self._e7(self._lat[0]), self._e7(self._lon[0])
+        alt_mm = round(self._home_msl * 1000)
+        return mav.MAVLink_home_position_message(
+            lat, lon, alt_mm, 0, 0, 0, [1, 0, 0, 0], 0, 0, 0, round(self.motion.t_boot_s[i] * 1e6)
+        )
+
     def _sys_status(self, i: int) -> Message:
         used = float(self.motion.t_boot_s[i]) / 1200
         return mav.MAVLink_sys_status_message(
-            0, 0, 0, 250, round(16400 - 2200 * used), 1800, round(100 - 70 * used),
+            SENSORS, SENSORS, SENSORS | mav.MAV_SYS_STATUS_GEOFENCE, 250, round(16400 - 2200 * used), 1800, round(100 - 70 * used),
             0, 0, 0, 0, 0, 0,
         )  # fmt: skip
