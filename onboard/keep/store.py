@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -14,47 +13,32 @@ from typing import Self
 
 from gossan.errors import GossanError
 from onboard.keep import rows
+from onboard.keep.commit import (
+    announce,
+    files_of,
+    put_health,
+    put_record,
+    put_segment,
+    put_tie,
+)
 from onboard.keep.database import FlightDatabase, WriterLock
 from onboard.keep.errors import DiskFullError, StoreError
-from onboard.keep.files import CHIPS, FRAMES, TEMP_SUFFIX, sha256_of, sync_folder
 from onboard.keep.flight import COVERAGE, DATABASE, MANIFEST, read_header
 from onboard.keep.health import HealthEvent
 from onboard.keep.landing import write_coverage, write_pose_table
-from onboard.keep.segments import (
-    SEGMENT_NS,
-    KeptFile,
-    read_segment,
-    segment_numbers,
-    segment_path,
-    write_final_manifest,
-    write_segment,
+from onboard.keep.mend import (
+    Recovery,
+    adopt_files,
+    adopt_segments,
+    missing_files,
+    remove_temporary,
 )
+from onboard.keep.segments import SEGMENT_NS, KeptFile, write_final_manifest, write_segment
 from onboard.records import Alert, ClockTie, FrameRecord
 
 log = logging.getLogger(__name__)
 
 RETRY_NS = 5 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What was found when a flight was taken up again.
-
-    Attributes:
-        interrupted: Whether its last writer ended without closing it.
-        frames: Frames that are committed.
-        temp_removed: Unfinished files that were removed.
-        adopted: Kept files that no committed row named; now listed.
-        missing: Files that a committed row names and that are not there.
-        segment: Number of the interrupted segment, closed as recovered; ``None`` if it was empty.
-    """
-
-    interrupted: bool = False
-    frames: int = 0
-    temp_removed: tuple[str, ...] = ()
-    adopted: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    segment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +149,7 @@ class FlightStore:
                 (t_mono_ns, alert_id),
             )
             if changed:
-                self._send("alert", str(alert_id))
+                announce(self._db, "alert", str(alert_id))
         stored = "SELECT 1 FROM alerts WHERE alert_id = ?"
         if not changed and self._db.value(stored, (alert_id,)) is None:
             raise StoreError(f"alert {alert_id} is not stored", "commit its frame before telling")
@@ -179,16 +163,13 @@ class FlightStore:
         """Commits clock ties."""
         with self._db.transaction():
             for tie in ties:
-                row = rows.flat_row(tie)
-                self._db.put("clock_ties", {**row, "utc_quality": str(tie.utc_quality)})
-                self._send("tie", str(self._db.value("SELECT last_insert_rowid()")))
+                put_tie(self._db, tie)
         self.tick()
 
     def add_health(self, event: HealthEvent) -> None:
         """Commits a health event."""
         with self._db.transaction():
-            self._db.put("health", rows.flat_row(event))
-            self._send("health", str(self._db.value("SELECT last_insert_rowid()")))
+            put_health(self._db, event)
         self.tick()
 
     def set_meta(self, key: str, value: str) -> None:
@@ -246,10 +227,7 @@ class FlightStore:
 
     def _commit(self, record: FrameRecord, kept: Iterable[KeptFile]) -> None:
         with self._db.transaction():
-            self._put_alerts(record.alerts)
-            self._put_frame(record)
-            for item in kept:
-                self._put_file(item)
+            put_record(self._db, record, kept, self._segment)
 
     def _finish(self) -> None:
         for write in (write_pose_table, _write_missing_coverage):
@@ -262,49 +240,6 @@ class FlightStore:
         self._close_segment(recovered=False)
         self.set_meta("state", "closed")
         self._db.fold()
-
-    def _put_alerts(self, alerts: Iterable[Alert]) -> None:
-        for alert in alerts:
-            row = rows.flat_row(alert)
-            known = "SELECT told FROM alerts WHERE alert_id = ?"
-            told = self._db.value(known, (alert.alert_id,))
-            self._db.put("alerts", {**row, "told": told if told is not None else alert.told})
-            self._send("alert", str(alert.alert_id))
-
-    def _put_frame(self, record: FrameRecord) -> None:
-        name = record.frame.name
-        row = rows.frame_row(record)
-        if not record.kept_path:
-            before = self._db.rows("SELECT kept_path,kept_sha256 FROM frames WHERE name=?", (name,))
-            row.update(before[0] if before else {})
-        self._db.put("frames", row)
-        if record.pose is not None:
-            self._db.put("poses", rows.pose_row(record.pose))
-        if record.footprint is not None:
-            self._db.put("footprints", rows.footprint_row(record.footprint))
-        if record.detections is not None:
-            self._db.run("DELETE FROM detections WHERE frame = ?", (name,))
-            self._db.put("scans", rows.scan_row(record.detections))
-            for found in rows.detection_rows(record.detections):
-                self._db.put("detections", found)
-        for track in record.tracks:
-            self._db.put("tracks", rows.track_row(track))
-            self._send("track", str(track.track_id))
-        self._send("frame", name)
-
-    def _put_file(self, item: KeptFile) -> None:
-        row = {
-            "path": item.path,
-            "sha256": item.sha256,
-            "size_bytes": item.size_bytes,
-            "kind": item.kind,
-            "segment": self._segment,
-        }
-        self._db.put("files", row)
-        self._send("file", item.path)
-
-    def _send(self, kind: str, ref: str) -> None:
-        self._db.put("outbox", {"kind": kind, "ref": ref})
 
     def _untold(self, alerts: Iterable[Alert]) -> tuple[Alert, ...]:
         wanted = {alert.alert_id for alert in alerts}
@@ -324,72 +259,34 @@ class FlightStore:
     def _close_segment(self, recovered: bool) -> int | None:
         """Closes the open segment, if there is anything in it; returns its number."""
         number, span = self._segment, (self._opened_ns, self._now_ns())
-        files = self._files_of(number)
+        files = files_of(self._db, number)
         if files:
             manifest = write_segment(self.folder, self.flight_id, number, files, span, recovered)
-            self._note_segment(number, manifest, len(files), recovered)
+            put_segment(self._db, number, manifest, len(files), recovered)
+            self._segment = number + 1
         self._opened_ns = self._now_ns()
         self._segment_due_ns = self._opened_ns + SEGMENT_NS
         return number if files else None
 
-    def _note_segment(self, number: int, manifest: KeptFile, files: int, recovered: bool) -> None:
-        with self._db.transaction():
-            row = {"number": number, "manifest_sha256": manifest.sha256, "files": files}
-            self._db.put("segments", {**row, "recovered": recovered})
-            self._send("segment", manifest.path)
-        self._segment = number + 1
-
-    def _files_of(self, number: int) -> list[KeptFile]:
-        sql = "SELECT path, sha256, size_bytes, kind FROM files WHERE segment = ? ORDER BY path"
-        return [KeptFile(**row) for row in self._db.rows(sql, (number,))]
-
     def _mend(self) -> Recovery:
         """Brings folder and database to agree after whatever happened before."""
-        state = self._db.value("SELECT value FROM meta WHERE key = 'state'")
+        interrupted = self._db.value("SELECT value FROM meta WHERE key = 'state'") == "open"
         (self.folder / MANIFEST).unlink(missing_ok=True)
         self.set_meta("state", "open")
         self.set_meta("flight_id", self.flight_id)
-        self._segment = self._adopt_segments()
-        temp = _remove_temporary(self.folder)
-        known = {str(row["path"]) for row in self._db.rows("SELECT path FROM files")}
-        adopted = self._adopt_files(known)
-        missing = tuple(sorted(p for p in known if not (self.folder / p).is_file()))
-        interrupted = state == "open"
-        closed = self._close_segment(recovered=True) if interrupted else None
-        frames = int(self._db.value("SELECT count(*) FROM frames"))
-        found = Recovery(interrupted, frames, temp, adopted, missing, closed)
+        self._segment = adopt_segments(self.folder, self._db)
+        found = Recovery(
+            interrupted=interrupted,
+            frames=int(self._db.value("SELECT count(*) FROM frames")),
+            temp_removed=remove_temporary(self.folder),
+            missing=missing_files(self.folder, self._db),
+            adopted=adopt_files(self.folder, self._db, self._segment),
+            segment=self._close_segment(recovered=True) if interrupted else None,
+        )
         if interrupted:
             log.warning("flight_recovered flight=%s found=%s", self.flight_id, found)
-            self.add_health(_recovery_event(self._now_ns(), found))
+            self.add_health(found.event(self._now_ns()))
         return found
-
-    def _adopt_segments(self) -> int:
-        """Lists manifests whose row was lost to a kill; returns the number of the open segment."""
-        listed = {int(row["number"]) for row in self._db.rows("SELECT number FROM segments")}
-        for number in segment_numbers(self.folder):
-            if number not in listed:
-                document = read_segment(self.folder, number)
-                path = segment_path(number)
-                size = (self.folder / path).stat().st_size
-                manifest = KeptFile(path, sha256_of(self.folder / path), size, "segment")
-                count = len(document["files"])
-                self._note_segment(number, manifest, count, bool(document["recovered"]))
-                listed.add(number)
-        return max(listed, default=-1) + 1
-
-    def _adopt_files(self, known: set[str]) -> tuple[str, ...]:
-        found = [
-            (f"{part}/{path.name}", kind)
-            for part, kind in ((FRAMES, "frame"), (CHIPS, "chip"))
-            for path in sorted((self.folder / part).glob("*"))
-        ]
-        lost = [(path, kind) for path, kind in found if path not in known]
-        if lost:
-            with self._db.transaction():
-                for path, kind in lost:
-                    digest = sha256_of(self.folder / path)
-                    self._put_file(self._kept_file(path, digest, kind))
-        return tuple(path for path, _ in lost)
 
 
 def recover(folder: Path) -> Recovery:
@@ -403,27 +300,5 @@ def _write_missing_coverage(folder: Path) -> bool:
     return (folder / COVERAGE).exists() or write_coverage(folder)
 
 
-def _remove_temporary(folder: Path) -> tuple[str, ...]:
-    removed = []
-    for path in sorted(folder.rglob(f"*{TEMP_SUFFIX}")):
-        path.unlink()
-        sync_folder(path.parent)
-        removed.append(path.relative_to(folder).as_posix())
-    return tuple(removed)
-
-
 def _event(t_mono_ns: int, code: str, text: str) -> HealthEvent:
     return HealthEvent(t_mono_ns, "keep", "warning", code, text)
-
-
-def _recovery_event(t_mono_ns: int, found: Recovery) -> HealthEvent:
-    text = json.dumps(
-        {
-            "frames": found.frames,
-            "temp_removed": len(found.temp_removed),
-            "adopted": len(found.adopted),
-            "missing": len(found.missing),
-            "segment": found.segment,
-        }
-    )
-    return HealthEvent(t_mono_ns, "keep", "warning", "flight_recovered", text)

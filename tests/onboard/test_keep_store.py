@@ -452,12 +452,19 @@ def test_interrupted_flight_is_mended_and_says_what_it_found(folder: Path) -> No
     assert verify_segments(folder) == []
 
 
-def test_segment_written_but_not_listed_is_listed_after_a_kill(folder: Path) -> None:
+def test_segment_written_but_not_listed_is_listed_after_a_kill(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = FlightStore(folder)
     store.commit_frame(keep(folder, 0))
-    store._note_segment = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        store._close_segment(recovered=False)
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("onboard.keep.store.put_segment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store._close_segment(recovered=False)
     store._db.close()
     store._lock.release()
     with FlightStore(folder) as resumed:
