@@ -244,7 +244,8 @@ class Telemetry:
 
     def _sys_status(self, i: int) -> Message:
         used = float(self.motion.t_boot_s[i]) / 1200
+        healthy = SENSORS | mav.MAV_SYS_STATUS_GEOFENCE
         return mav.MAVLink_sys_status_message(
-            SENSORS, SENSORS, SENSORS | mav.MAV_SYS_STATUS_GEOFENCE, 250, round(16400 - 2200 * used), 1800, round(100 - 70 * used),
-            0, 0, 0, 0, 0, 0,
+            SENSORS, SENSORS, healthy, 250, round(16400 - 2200 * used), 1800,
+            round(100 - 70 * used), 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
