@@ -23,6 +23,9 @@ EPOCH = "2000-01-01T00:00:00.000Z"
 
 DTYPES: dict[type, type] = {int: np.int64, float: np.float64, bool: np.bool_, str: object}
 
+GPKG_VERSION = "1.2"
+"""Read without complaint by GDAL 2.3 and later; nothing newer is needed."""
+
 STYLES_TABLE = """
 CREATE TABLE layer_styles (
   id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -75,6 +78,7 @@ def _write_layer(view: ProjectView, sheet: Sheet, path: Path, *, append: bool) -
         driver="GPKG",
         append=append,
         geometry_type=sheet.kind,
+        dataset_options={} if append else {"VERSION": GPKG_VERSION},
         layer_options={"DESCRIPTION": sheet.about, "GEOMETRY_NAME": "geom"},
     )
 

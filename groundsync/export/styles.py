@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
+from zlib import crc32
 
-PALETTE = ("#b5451b", "#d9a21b", "#6b4c9a", "#2c7fb8", "#4d9221", "#c51b7d", "#7f6000", "#35978f")
+COLOURS = {"iron_oxide": "#b5451b", "bleached_quartz": "#d9a21b", "dark_disturbed": "#6b4c9a"}
+OTHERS = ("#2c7fb8", "#4d9221", "#c51b7d", "#7f6000", "#35978f", "#8c6bb1")
 INK = "35,30,28,255"
 
 
@@ -17,10 +19,10 @@ def style_of(layer: str, classes: Sequence[str]) -> str:
         classes: Class names, sorted; each gets its colour.
     """
     if layer == "targets":
-        symbols = [_marker(i, _colour(i), "4.2") for i in range(len(classes))]
+        symbols = [_marker(i, _rgba(name), "4.2") for i, name in enumerate(classes)]
         return _qml("Point", _categories(classes, symbols), _labels("rank"))
     if layer == "detections":
-        symbols = [_marker(i, _colour(i), "1.4", "cross2") for i in range(len(classes))]
+        symbols = [_marker(i, _rgba(name), "1.4", "cross2") for i, name in enumerate(classes)]
         return _qml("Point", _categories(classes, symbols))
     if layer == "ellipses":
         return _qml("Polygon", _single(_fill("181,69,27,30", "181,69,27,255", "0.4", "solid")))
@@ -29,8 +31,13 @@ def style_of(layer: str, classes: Sequence[str]) -> str:
     return _qml("Polygon", _single(_fill("44,127,184,40", "44,127,184,160", "0.2", "solid")))
 
 
-def _colour(i: int) -> str:
-    code = PALETTE[i % len(PALETTE)]
+def colour_of(class_name: str) -> str:
+    """Returns a class's colour, the same on every map, as ``#rrggbb``."""
+    return COLOURS.get(class_name) or OTHERS[crc32(class_name.encode()) % len(OTHERS)]
+
+
+def _rgba(class_name: str) -> str:
+    code = colour_of(class_name)
     return ",".join(str(int(code[k : k + 2], 16)) for k in (1, 3, 5)) + ",255"
 
 

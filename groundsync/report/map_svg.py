@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from calibration.geodesy import MapFrame
 from groundsync.export.rows import ellipse_polygon
-from groundsync.export.styles import PALETTE
+from groundsync.export.styles import colour_of
 from groundsync.grid import Floats
 from groundsync.rank import RankedTarget
 from groundsync.view import BeliefView, ProjectView
@@ -51,8 +51,6 @@ def map_svg(view: ProjectView) -> str:
     frame = _frame(view)
     if frame is None:
         return ""
-    classes = sorted({one.target.class_name for one in view.targets})
-    colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(classes)}
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {frame.height:.0f}" '
         'role="img" aria-label="Map of targets, coverage and gaps">',
@@ -67,7 +65,7 @@ def map_svg(view: ProjectView) -> str:
     parts += [_path(g.geometry, frame, "gap") for g in view.gaps]
     if view.planned is not None:
         parts.append(_path(view.planned, frame, "plan"))
-    parts += _targets(view, frame, colour)
+    parts += _targets(view, frame)
     parts += [_scale_bar(frame), _north(), "</svg>"]
     return "\n".join(part for part in parts if part)
 
@@ -75,7 +73,7 @@ def map_svg(view: ProjectView) -> str:
 def legend(view: ProjectView) -> list[tuple[str, str]]:
     """Returns (colour, label) of the classes drawn."""
     classes = sorted({one.target.class_name for one in view.targets})
-    return [(PALETTE[i % len(PALETTE)], c.replace("_", " ")) for i, c in enumerate(classes)]
+    return [(colour_of(name), name.replace("_", " ")) for name in classes]
 
 
 def _frame(view: ProjectView) -> Frame | None:
@@ -113,17 +111,18 @@ def _path(shape: BaseGeometry, frame: Frame, css: str) -> str:
     return f'<path class="{css}" d="{"".join(data)}"/>' if data else ""
 
 
-def _targets(view: ProjectView, frame: Frame, colour: dict[str, str]) -> list[str]:
+def _targets(view: ProjectView, frame: Frame) -> list[str]:
     """Returns ellipses and numbered marks, the first rank on top."""
     map_frame = MapFrame(view.crs)
     parts = [_path(ellipse_polygon(one, map_frame), frame, "ellipse") for one in view.targets]
-    return parts + [_mark(one, frame, colour[one.target.class_name]) for one in view.targets[::-1]]
+    return parts + [_mark(one, frame) for one in view.targets[::-1]]
 
 
-def _mark(one: RankedTarget, frame: Frame, colour: str) -> str:
+def _mark(one: RankedTarget, frame: Frame) -> str:
     x, y = frame.xy(one.target.x_m, one.target.y_m)
     name = escape(f"{one.rank}. {one.target.class_name.replace('_', ' ')}")
     dash = "" if one.target.calibrated else ' stroke-dasharray="3 2"'
+    colour = colour_of(one.target.class_name)
     return (
         f'<g><title>{name}</title><circle cx="{x:.1f}" cy="{y:.1f}" r="11" fill="{colour}" '
         f'stroke="#fff" stroke-width="2"{dash}/><text x="{x:.1f}" y="{y + 4:.1f}" '
