@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.camera import INTRINSICS, Camera, ModelName
-from calibration.errors import BoardError
+from calibration.errors import BoardError, RigError
 from calibration.rotations import rot_exp
 from calibration.views import View
 
 Floats = NDArray[np.float64]
+Start = tuple[Camera, Floats]
 
 FEWEST_VIEWS = 4
 GOOD_VIEWS = 8
@@ -25,6 +25,11 @@ GOOD_FOCAL_SHARE = 0.01
 OUTLIER_RATIO = 2.5
 OUTLIER_PX = 0.3
 CELLS = (8, 6)
+ROUGH_STEPS = 6
+REFINE_STEPS = 60
+FISHEYE_FOCALS = (0.22, 0.32, 0.45, 0.65, 0.9)
+"""First focal lengths tried, as shares of the image's width: some 260° to 64° across."""
+
 OPENCV_ORDER = (*INTRINSICS, "k1", "k2", "p1", "p2", "k3")
 FISHEYE_ORDER = (*INTRINSICS, "k1", "k2", "k3", "k4")
 
@@ -119,53 +124,140 @@ def calibrate(
 
 
 def _solve(views: list[View], width: int, height: int, model: ModelName) -> _Solution:
-    solve = _solve_opencv if model == "opencv" else _solve_fisheye
     try:
-        matrix, terms, rotations, shifts = solve(views, (width, height))
+        starts = _start_opencv(views, width, height) if model == "opencv" else [
+            _start_fisheye(views, width, height, share) for share in FISHEYE_FOCALS
+        ]  # fmt: skip
     except cv2.error as error:
         raise BoardError(
             f"the views give no {model} camera: {str(error).strip().splitlines()[-1]}",
             "take more photos with the pattern tilted, and check --pattern and --model",
         ) from error
-    k = np.asarray(matrix, dtype=np.float64)
-    camera = Camera(
-        model, width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2],
-        tuple(float(t) for t in np.ravel(terms)[: 5 if model == "opencv" else 4]),
-    )  # fmt: skip
-    r = np.asarray(rotations, dtype=np.float64).reshape(-1, 3)
-    t = np.asarray(shifts, dtype=np.float64).reshape(-1, 3)
-    residuals = tuple(view.uv - _project(camera, view, r[i], t[i]) for i, view in enumerate(views))
-    if not all(np.isfinite(part).all() for part in residuals):
+    rough = [refine(views, start, ROUGH_STEPS) for start in starts if start is not None]
+    costs = [_cost(list(solution.residuals)) for solution in rough]
+    if not costs or not np.isfinite(min(costs)):
         raise BoardError(
-            f"the {model} camera found is not monotonic inside the image",
-            "take photos with the pattern reaching into the corners, or use --model fisheye",
+            f"the views give no {model} camera that is monotonic inside the image",
+            "check --model and --pattern; take photos with the pattern reaching into the corners",
         )
-    return _Solution(camera, r, t, residuals)
+    best = rough[int(np.argmin(costs))]
+    return refine(views, (best.camera, np.hstack([best.rotations, best.shifts])))
 
 
-def _solve_opencv(views: list[View], size: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
-    out = cv2.calibrateCamera(
+def _start_opencv(views: list[View], width: int, height: int) -> list[Start | None]:
+    """Returns OpenCV's own solution, all terms free."""
+    _, matrix, terms, rotations, shifts = cv2.calibrateCamera(
         [view.points_m.astype(np.float32) for view in views],
         [view.uv.astype(np.float32).reshape(-1, 1, 2) for view in views],
-        size,
+        (width, height),
         None,
         None,
         criteria=(cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 200, 1e-12),
     )
-    return out[1], out[2], out[3], out[4]
+    k = np.asarray(matrix, dtype=np.float64)
+    found = tuple(float(t) for t in np.ravel(np.asarray(terms))[:5])
+    camera = Camera("opencv", width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2], found)
+    poses = np.hstack([np.asarray(rotations).reshape(-1, 3), np.asarray(shifts).reshape(-1, 3)])
+    return [(camera, np.asarray(poses, dtype=np.float64))]
 
 
-def _solve_fisheye(views: list[View], size: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
-    out = cv2.fisheye.calibrate(
-        [view.points_m.reshape(-1, 1, 3) for view in views],
-        [view.uv.reshape(-1, 1, 2) for view in views],
-        size,
-        np.zeros((3, 3)),
-        np.zeros((4, 1)),
-        flags=cv2.CALIB_RECOMPUTE_EXTRINSIC | cv2.CALIB_FIX_SKEW,
-        criteria=(cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 200, 1e-12),
-    )
-    return out[1], out[2], out[3], out[4]
+def _start_fisheye(views: list[View], width: int, height: int, share: float) -> Start | None:
+    """Returns an equidistant camera of a focal length, and the views' poses under it.
+
+    ``cv2.fisheye.calibrate`` is not used: from its own start it ends in false minima.
+    """
+    f = share * width
+    camera = Camera("fisheye", width, height, f, f, (width - 1) / 2, (height - 1) / 2)
+    poses = []
+    for view in views:
+        rays = camera.unproject(view.uv)
+        if not (rays[:, 2] > 0.1).all():
+            return None
+        plane = np.ascontiguousarray(rays[:, :2] / rays[:, 2:])
+        seen, r, t = cv2.solvePnP(view.points_m, plane, np.eye(3), None, flags=cv2.SOLVEPNP_IPPE)
+        if not seen:
+            return None
+        poses.append(np.concatenate([np.ravel(r), np.ravel(t)]))
+    return camera, np.asarray(poses, dtype=np.float64)
+
+
+def refine(views: list[View], start: Start, steps: int = REFINE_STEPS) -> _Solution:
+    """Returns the least-squares camera and poses near a start (Levenberg-Marquardt)."""
+    camera, poses = start
+    residuals = _all_residuals(camera, views, poses)
+    cost, damping = _cost(residuals), 1e-3
+    for _ in range(steps):
+        if not np.isfinite(cost):
+            break
+        blocks = [_blocks(camera, view, pose) for view, pose in zip(views, poses, strict=True)]
+        while damping < 1e10:
+            trial, moved = _step(camera, poses, blocks, residuals, damping)
+            after = _all_residuals(trial, views, moved) if trial else None
+            if after is not None and _cost(after) < cost:
+                break
+            damping *= 8.0
+        else:
+            break
+        assert trial is not None  # noqa: S101
+        done = cost - _cost(after) < 1e-9 * cost
+        camera, poses, residuals, cost = trial, moved, after, _cost(after)
+        damping = max(damping / 8.0, 1e-12)
+        if done:
+            break
+    return _Solution(camera, poses[:, :3], poses[:, 3:], tuple(residuals))
+
+
+def _cost(residuals: list[Floats]) -> float:
+    total = sum(float((r**2).sum()) for r in residuals)
+    return total if np.isfinite(total) else np.inf
+
+
+def _all_residuals(camera: Camera, views: list[View], poses: Floats) -> list[Floats]:
+    return [
+        view.uv - _project(camera, view, pose[:3], pose[3:])
+        for view, pose in zip(views, poses, strict=True)
+    ]
+
+
+def _order(camera: Camera) -> tuple[str, ...]:
+    return OPENCV_ORDER if camera.model == "opencv" else FISHEYE_ORDER
+
+
+def _blocks(camera: Camera, view: View, pose: Floats) -> tuple[Floats, Floats]:
+    """Returns one view's derivatives by the intrinsics (2n, k) and by its pose (2n, 6)."""
+    names = _order(camera)
+    a = [_by_intrinsic(camera, name, view, pose[:3], pose[3:]) for name in names]
+    b = [_by_pose(camera, j, view, pose[:3], pose[3:]) for j in range(6)]
+    return np.stack(a, axis=1), np.stack(b, axis=1)
+
+
+def _step(
+    camera: Camera,
+    poses: Floats,
+    blocks: list[tuple[Floats, Floats]],
+    residuals: list[Floats],
+    damping: float,
+) -> tuple[Camera | None, Floats]:
+    """Returns camera and poses after one damped step (poses eliminated by Schur complement)."""
+    k = len(_order(camera))
+    left, right, solved = np.zeros((k, k)), np.zeros(k), []
+    for (a, b), r in zip(blocks, residuals, strict=True):
+        bb = b.T @ b
+        bb += damping * np.diag(np.diag(bb))
+        ab = a.T @ b
+        bb_ba, bb_br = np.linalg.solve(bb, ab.T), np.linalg.solve(bb, b.T @ r.ravel())
+        aa = a.T @ a
+        left += aa + damping * np.diag(np.diag(aa)) - ab @ bb_ba
+        right += a.T @ r.ravel() - ab @ bb_br
+        solved.append((bb_ba, bb_br))
+    shift = np.linalg.solve(left, right)
+    moved = poses + np.stack([br - ba @ shift for ba, br in solved])
+    try:
+        for name, by in zip(_order(camera), shift, strict=True):
+            camera = changed(camera, name, float(by))
+    except RigError:  # a step beyond a positive focal length
+        return None, poses
+    return camera, moved
 
 
 def _project(camera: Camera, view: View, rotation: Floats, shift: Floats) -> Floats:
@@ -174,13 +266,11 @@ def _project(camera: Camera, view: View, rotation: Floats, shift: Floats) -> Flo
 
 def _covariance(solution: _Solution, views: list[View]) -> tuple[Floats, tuple[str, ...]]:
     """Returns the intrinsics' covariance with the views' poses marginalised (Schur complement)."""
-    camera = solution.camera
-    order = OPENCV_ORDER if camera.model == "opencv" else FISHEYE_ORDER
+    order = _order(solution.camera)
     reduced = np.zeros((len(order), len(order)))
-    for i, view in enumerate(views):
-        rotation, shift = solution.rotations[i], solution.shifts[i]
-        a = np.stack([_by_intrinsic(camera, name, view, rotation, shift) for name in order], axis=1)
-        b = np.stack([_by_pose(camera, j, view, rotation, shift) for j in range(6)], axis=1)
+    poses = np.hstack([solution.rotations, solution.shifts])
+    for view, pose in zip(views, poses, strict=True):
+        a, b = _blocks(solution.camera, view, pose)
         reduced += a.T @ a - a.T @ b @ np.linalg.solve(b.T @ b, b.T @ a)
     residuals = np.concatenate(solution.residuals).ravel()
     freedom = max(1, residuals.size - len(order) - 6 * len(views))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibration.board import changed
 from calibration.camera import Camera
-from calibration.errors import ControlPointError
+from calibration.errors import ControlPointError, RigError
 from calibration.rotations import rot_exp
 
 Floats = NDArray[np.float64]
@@ -185,7 +185,10 @@ def _residuals(
     frames: list[ControlPoints], camera: Camera, free: tuple[str, ...], state: Floats
 ) -> Floats:
     """Returns all weighted residuals; infinite where a point cannot be seen."""
-    used = _with(camera, free, state[: len(free)])
+    try:
+        used = _with(camera, free, state[: len(free)])
+    except RigError:  # a step beyond a positive focal length
+        return np.full(2 * sum(len(points.uv) for points in frames), np.inf)
     out = []
     for i, points in enumerate(frames):
         pose = state[len(free) + 6 * i : len(free) + 6 * i + 6]
