@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -12,7 +12,8 @@ from onboard.records import Image
 
 ImageResampling = Literal["linear", "cubic"]
 MAX_CHANNELS = 4
-NO_SECOND_MAP = np.empty(0, np.float32)
+NO_SECOND_MAP = cast(NDArray[np.float32], None)
+"""OpenCV takes None for "no second map"; its stubs do not, and an empty array it misreads."""
 
 
 def shrink(pixels: Image, factor: int) -> tuple[Image, float, float]:
