@@ -86,7 +86,7 @@ def send(folder: Path, url: str) -> None:
         landed.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    run_uplink(replace(wide, max_kbit_s=6_000.0), landed)
+    run_uplink(replace(wide, max_kbit_s=3_000.0), landed)
     run_uplink(wide, threading.Event(), until_done=True)
 
 

@@ -136,6 +136,8 @@ class Blobs:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ObjectBusyError(f"object {sha256} is being written") from error
+            if not _is_at(descriptor, path):
+                raise ObjectBusyError(f"object {sha256} was completed or thrown away just now")
             if new:
                 _sync_folder(self._parts)
             yield descriptor
@@ -172,6 +174,14 @@ class Blobs:
         part.replace(path)
         _sync_folder(path.parent)
         _sync_folder(self._parts)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Returns whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

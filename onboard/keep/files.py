@@ -67,13 +67,18 @@ def safe_relative(text: str) -> str:
     Raises:
         FlightNameError: Absolute, empty, hidden, climbing or oddly spelt parts.
     """
-    parts = text.split("/")
-    if not 1 <= len(parts) <= 4 or not all(_SAFE_PART.fullmatch(part) for part in parts):
+    if not is_safe(text):
         raise FlightNameError(
             f"{text!r} cannot be a path inside a flight",
             "use letters, digits and _.+=@- in at most four parts",
         )
     return text
+
+
+def is_safe(text: str) -> bool:
+    """Returns whether a text is a safe relative path: at most four parts, oddly spelt ones none."""
+    parts = text.split("/")
+    return len(parts) <= 4 and all(_SAFE_PART.fullmatch(part) for part in parts)
 
 
 def safe_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from onboard.keep.errors import DamagedFlightError
-from onboard.keep.files import TEMP_SUFFIX, make_folder, sha256_of, write_durably
+from onboard.keep.files import TEMP_SUFFIX, is_safe, make_folder, sha256_of, write_durably
 from onboard.keep.flight import DATABASE, MANIFEST, SEGMENTS, TELEMETRY
+
+log = logging.getLogger(__name__)
 
 FORMAT = "gossan-segment/1"
 FINAL_FORMAT = "gossan-flight-manifest/1"
@@ -137,15 +140,22 @@ def write_final_manifest(folder: Path, flight_id: str) -> bytes:
 
 
 def flight_files(folder: Path) -> list[tuple[str, int]]:
-    """Returns path and size of every file of a flight, without the final manifest and scratch."""
+    """Returns path and size of every file of a flight, without the final manifest and scratch.
+
+    Files with names that the ground would not take (put there by hand) are left out, and logged.
+    """
     scratch = {MANIFEST, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"}
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in relative.split("/"))
         passing = hidden or relative in scratch or relative.endswith(TEMP_SUFFIX)
-        if path.is_file() and not passing:
+        if not path.is_file() or passing:
+            continue
+        if is_safe(relative):
             found.append((relative, path.stat().st_size))
+        else:
+            log.warning("file_left_out flight=%s path=%r", folder.name, relative)
     return found
 
 

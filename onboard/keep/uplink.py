@@ -30,7 +30,7 @@ from onboard.keep.uplink_db import (
     Parcel,
     UplinkDatabase,
 )
-from onboard.keep.uplink_link import ArrivedWrongError, Line, LinkDownError
+from onboard.keep.uplink_link import ArrivedWrongError, Line, LinkDownError, RejectedError
 from onboard.keep.uplink_plan import Planner
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Uplink:
         rate = task.max_kbit_s * 125.0
         self._line = Line(task.url, task.token, bytes.fromhex(known), rate, stop.wait, transport)
         self._state, self._last_error = "idle", ""
-        self._in_a_row = 0
+        self._in_a_row = self._alone = 0
         self._planned_at = self._said_at = float("-inf")
         self._everything_planned = False
         self.failures = 0
@@ -200,13 +200,16 @@ class Uplink:
 
     def _turn(self) -> bool:
         """Sends one batch; returns whether there may be more at once."""
-        batch = self._db.pending(BATCH)
+        batch = self._db.pending(1 if self._alone else BATCH)
         if not batch:
             self._state = "idle"
             return False
         try:
             self._know_the_ground()
             self._send_batch(batch)
+            self._alone = max(0, self._alone - 1)
+        except RejectedError as error:
+            self._rejected(batch, str(error))
         except LinkDownError as error:
             self._failed("link_down", str(error))
         except UplinkRefusedError as error:
@@ -305,6 +308,15 @@ class Uplink:
         state = FAILED if parcel.attempts + 1 >= MAX_ATTEMPTS else PENDING
         self._db.set_state(parcel, state, "it arrived with another hash")
         return True
+
+    def _rejected(self, batch: list[Parcel], why: str) -> None:
+        """Finds out which object of a batch the ground refuses; the others go on."""
+        self.failures += 1
+        if len(batch) > 1:
+            self._alone = len(batch)
+            return
+        log.warning("object_rejected path=%s error=%s", batch[0].path, why)
+        self._db.set_state(batch[0], FAILED, why)
 
     def _more_urgent(self, parcel: Parcel) -> bool:
         self._plan()

@@ -23,6 +23,10 @@ class LinkDownError(Exception):
     """The ground does not answer, or cannot take anything now; try again later."""
 
 
+class RejectedError(Exception):
+    """The ground will never take this: a path, size or document that it refuses."""
+
+
 class ArrivedWrongError(Exception):
     """All bytes arrived and are not the object; the ground threw them away."""
 
@@ -166,6 +170,8 @@ class Line:
             raise UplinkRefusedError(
                 f"the ground refuses this drone: {_said(answer)}", "check the token file"
             )
+        if status in (400, 413):
+            raise RejectedError(_said(answer))
         raise LinkDownError(f"the ground answers {status}: {_said(answer)}")
 
     def _pace(self, n_bytes: int, took_s: float) -> None:

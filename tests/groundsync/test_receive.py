@@ -122,6 +122,38 @@ def test_kill_between_last_byte_and_rename_ends_with_an_empty_piece(
     assert patch(client, sha(content), 10, b"").status_code == 200
 
 
+def test_connection_that_breaks_leaves_what_had_arrived(
+    client: httpx.Client, project: Path
+) -> None:
+    content = b"0123456789" * 100
+    want(client, (content, "a"))
+    events = [
+        {"type": "http.request", "body": content[:300], "more_body": True},
+        {"type": "http.request", "body": content[300:420], "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    headers = {"authorization": client.headers["authorization"], "upload-offset": "0"}
+    scope = {
+        "type": "http",
+        "method": "PATCH",
+        "path": f"/sync/o/{sha(content)}",
+        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        "query_string": b"",
+        "root_path": "",
+    }
+
+    async def receive() -> dict[str, Any]:
+        return events.pop(0)
+
+    async def send(_: Any) -> None:
+        return None
+
+    app = Starlette(routes=[Mount("/sync", routes=routes(project))])
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert client.head(f"o/{sha(content)}").headers["Upload-Offset"] == "420"
+    assert patch(client, sha(content), 420, content[420:]).status_code == 200
+
+
 def test_empty_object(client: httpx.Client, project: Path) -> None:
     want(client, (b"", "empty.txt"))
     assert patch(client, sha(b""), 0, b"").status_code == 200

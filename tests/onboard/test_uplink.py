@@ -311,6 +311,26 @@ def test_file_changed_on_board_is_not_acknowledged_as_what_it_was(survey: Survey
     assert (survey.project / "flights/f1/frames/1.jpg").exists()
 
 
+def test_what_the_ground_refuses_does_not_hold_up_the_rest(survey: Survey) -> None:
+    store = survey.fly()
+    (store.folder / "notes of mine.txt").write_text("left out: the ground takes no such name")
+    store.close()
+
+    def refuse_one(request: httpx.Request) -> httpx.Response | None:
+        if b"frames/2.jpg" in request.content and request.url.path.endswith("want"):
+            return httpx.Response(400, json={"error": "I do not like it", "hint": ""})
+        return None
+
+    survey.wire.hook = refuse_one
+    status = survey.sync()
+    assert "frames/2.jpg: I do not like it" in status["errors"]
+    assert (survey.project / "flights/f1/frames/3.jpg").exists()
+    assert (survey.project / "flights/f1/flight.db").exists()
+    survey.wire.hook = None
+    assert survey.sync()["done"]
+    survey.compare()
+
+
 def test_reopened_flight_is_sent_anew(survey: Survey) -> None:
     survey.fly().close()
     survey.sync()
