@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -176,24 +177,32 @@ def _by_name(files: Sequence[Path], telemetry: Telemetry) -> FrameTimes | None:
 
 
 def times_from_utc(t_utc_s: Floats, telemetry: Telemetry, way: str) -> FrameTimes:
-    """Returns stamps by the running minimum of (receive time − boot time) of the log."""
+    """Returns stamps by the running minimum of (receive time − boot time) of the log.
+
+    Logs without receive times (.bin) are tied by their own GPS time.
+    """
+    clock = telemetry.clock
+    if not clock.ties():
+        boot = np.array([clock.boot_from_utc(t) for t in t_utc_s])
+        return FrameTimes(boot, clock.epoch, f"{way}, tied to autopilot time by the log's GPS time")
     finite = t_utc_s[np.isfinite(t_utc_s)]
     middle_ns = round(float(np.median(finite)) * 1e9) if len(finite) else 0
-    epoch = telemetry.clock.epoch_at(middle_ns)
-    boot = [
-        telemetry.clock.boot_from_mono(round(t * 1e9))[0] if math.isfinite(t) else math.nan
-        for t in t_utc_s
-    ]
-    return FrameTimes(np.array(boot), epoch, f"{way}, tied to autopilot time by receive times")
+    boot = np.array(
+        [clock.boot_from_mono(round(t * 1e9))[0] if math.isfinite(t) else math.nan for t in t_utc_s]
+    )
+    epoch = clock.epoch_at(middle_ns)
+    return FrameTimes(boot, epoch, f"{way}, tied to autopilot time by receive times")
 
 
 def _time_zone(t_s: Floats, telemetry: Telemetry) -> float:
     """Returns the offset, in whole quarter hours, that puts local times into the log."""
-    ties = telemetry.clock.ties()
+    clock = telemetry.clock
+    ties = clock.ties()
+    log_s = ties[len(ties) // 2].t_mono_ns * 1e-9 if ties else math.nan
     if not ties:
-        return 0.0
-    log_s = ties[len(ties) // 2].t_mono_ns * 1e-9
-    return float(np.round((np.nanmedian(t_s) - log_s) / ZONE_STEP_S) * ZONE_STEP_S)
+        log_s, _ = clock.utc_from_boot(clock.newest_boot_s)
+    off_s = float(np.nanmedian(t_s)) - log_s
+    return round(off_s / ZONE_STEP_S) * ZONE_STEP_S if math.isfinite(off_s) else 0.0
 
 
 def _epoch_of_boot(t_boot_s: Floats, telemetry: Telemetry) -> int:
@@ -207,6 +216,11 @@ def _epoch_of_boot(t_boot_s: Floats, telemetry: Telemetry) -> int:
 
 
 def _facts(path: Path) -> PhotoFacts | None:
+    return _facts_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=20_000)
+def _facts_of(path: Path, changed_ns: int) -> PhotoFacts | None:  # noqa: ARG001 - part of the key
     try:
         return read_facts(path)
     except DamagedFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from calibration.rig import Rig
 from onboard.records import HeightDatum, Poses
-from onboard.sources.errors import NotReadYetError, SourceError, UnknownSourceError
+from onboard.sources.errors import FrameTimeError, NotReadYetError, SourceError, UnknownSourceError
 from onboard.sources.logged import LoggedSource
 from onboard.sources.opensfm import read_reconstruction
 from onboard.sources.photos import PhotoSource
@@ -109,7 +109,7 @@ def _open_folder(
         return _reconstruction(found, at, alt_datum)
     log = _log(at, folder)
     if files and log is not None:
-        return LoggedSource(files, log, at.name)
+        return _logged(files, log, at.name, alt_datum)
     if files and (at / "poses.csv").is_file():
         return _tabled(files, at.name, at / "poses.csv", alt_datum)
     if files:
@@ -152,6 +152,20 @@ def _log(at: Path, folder: Path) -> Path | None:
             if mine:
                 return mine[0]
     return None
+
+
+def _logged(files: list[Path], log: Path, name: str, alt_datum: HeightDatum | None) -> Source:
+    """Returns frames with their log; photos whose times cannot be found, by their own poses."""
+    try:
+        return LoggedSource(files, log, name)
+    except FrameTimeError:
+        photos = PhotoSource(files, name, alt_datum)
+        if not any(facts.r_ned_cam is not None for facts in photos.facts.values()):
+            raise
+        photos.notes.append(
+            f"{log.name} is left aside: no times tie the photos to it, they carry their own poses"
+        )
+        return photos
 
 
 def _lone_image(at: Path, alt_datum: HeightDatum | None) -> Source:

@@ -203,6 +203,26 @@ def test_bad_times_are_named(tmp_path: Path, content: str, match: str) -> None:
         open_source(tmp_path)
 
 
+def test_exif_times_reach_a_bin_through_its_gps_time(tmp_path: Path) -> None:
+    gps_s = BOOT_UTC_S - 315964800.0 + 18.0
+    rows = [
+        "FMT, 1, 30, ATT, QccC, TimeUS,Roll,Pitch,Yaw",
+        "FMT, 2, 30, POS, QLLf, TimeUS,Lat,Lng,Alt",
+        "FMT, 3, 30, GPS, QBIHLLf, TimeUS,Status,GMS,GWk,Lat,Lng,Alt",
+    ]
+    for t in np.arange(100.0, 160.0, 0.25):
+        us, week = round(t * 1e6), int((gps_s + t) // 604800)
+        ms = round((gps_s + t - week * 604800) * 1000)
+        rows += [f"ATT, {us}, 0, 0, 10", f"POS, {us}, 46.8, -91.9, 300"]
+        rows += [f"GPS, {us}, 3, {ms}, {week}, 46.8, -91.9, 301"]
+    (tmp_path / "flight.log").write_text("\n".join(rows))
+    write_frame(tmp_path / "a.jpg", BOOT_UTC_S + 120.25 - 7 * 3600, subsecond=True)
+    source = LoggedSource([tmp_path / "a.jpg"], tmp_path / "flight.log", "x")
+    assert source.times.t_boot_s == pytest.approx([120.25], abs=2e-3)
+    assert any("GPS time" in note for note in source.notes)
+    assert len(source.poses(None)) == 1
+
+
 def test_frames_without_any_time(tmp_path: Path) -> None:
     write_log(tmp_path / "flight.tlog")
     write_frame(tmp_path / "a.jpg")
@@ -284,6 +304,29 @@ def _from_opk(omega: float, phi: float, kappa: float) -> np.ndarray:
 def _grid(r_ned_cam: np.ndarray, gamma: float) -> np.ndarray:
     c, s = math.cos(gamma), math.sin(gamma)
     return np.asarray(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ ENU_FROM_NED @ r_ned_cam)
+
+
+def test_odm_shots_say_the_same_as_the_reconstruction(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "imagery/orthority_odm_tuniu/opensfm/reconstruction.json"
+    expected = read_reconstruction(path, None, "same")
+    shots = json.loads(path.read_text())[0]["shots"]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"filename": f"{name}.tif", "rotation": shots[name]["rotation"]},
+            "geometry": {
+                "type": "Point",
+                "coordinates": [expected.lon_deg[i], expected.lat_deg[i], expected.alt_m[i]],
+            },
+        }
+        for i, name in enumerate(expected.frame)
+    ]
+    geojson = tmp_path / "shots.geojson"
+    geojson.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    poses = read_reconstruction(geojson, None, "same")
+    assert poses.frame == tuple(f"{name}.tif" for name in expected.frame)
+    assert poses.lat_deg == pytest.approx(expected.lat_deg)
+    assert poses.r_ned_cam == pytest.approx(expected.r_ned_cam, abs=1e-7)
 
 
 def test_an_opensfm_reconstruction_lies_on_its_tangent_plane(tmp_path: Path) -> None:

@@ -373,3 +373,32 @@ def test_tuniu_rtk_photos_state_their_datum_and_sigma(shared_data: Path) -> None
     assert poses.alt_m[0] == pytest.approx(186.57)
     assert poses.sigma_enu_m.max() < 0.03
     assert source.flagged == []
+
+
+def test_frames_that_a_flight_kept_come_back(tmp_path: Path, shared_data: Path) -> None:
+    """Position, datum and attitude survive the way through EXIF and ``Camera:*``."""
+    from onboard.keep.exif import splice_pose
+
+    folder = shared_data / "imagery/cuav_cmac_2018"
+    rig = load_rig(Path(__file__).parents[2] / "calibration/rigs/cuav_picam_v2.toml")
+    flown = open_source(folder).poses(rig)
+    for i, name in enumerate(flown.frame):
+        (tmp_path / name).write_bytes(splice_pose((folder / name).read_bytes(), flown.take([i])))
+    source = open_source(tmp_path, alt_datum="egm96")
+    back = source.poses(rig)
+    assert source.flagged == []
+    assert back.lat_deg == pytest.approx(flown.lat_deg, abs=2e-8)
+    assert back.alt_m == pytest.approx(flown.alt_m, abs=0.01)
+    turned = rot_log(back.r_ned_cam @ np.swapaxes(flown.r_ned_cam, 1, 2))
+    assert np.degrees(np.abs(turned)).max() < 0.001
+
+
+def test_photos_with_poses_beside_a_log_of_another_flight(
+    photo: Make, tmp_path: Path, shared_data: Path
+) -> None:
+    photo("a.jpg", dji())
+    log = shared_data / "imagery/cuav_cmac_2018/flight.tlog"
+    (tmp_path / "other.tlog").write_bytes(log.read_bytes())
+    source = open_source(tmp_path, alt_datum="same")
+    assert any("other.tlog is left aside" in note for note in source.notes)
+    assert len(source.poses(None)) == 1
