@@ -16,6 +16,7 @@ FORMS = (
     "udpin:HOST:PORT (listen), udpout:HOST:PORT (send first), tcp:HOST:PORT or serial:DEVICE:BAUD"
 )
 READ_BYTES = 65536
+DATAGRAMS_AT_ONCE = 64
 
 
 class Wire(Protocol):
@@ -90,14 +91,17 @@ class UdpWire:
         return int(self._socket.getsockname()[1])
 
     def read(self, timeout_s: float) -> bytes:
-        """Returns one datagram."""
+        """Returns the datagrams that have arrived, joined."""
         if not select.select([self._socket], [], [], timeout_s)[0]:
             return b""
-        try:
-            data, self._peer = self._socket.recvfrom(READ_BYTES)
-        except (BlockingIOError, ConnectionError):
-            return b""
-        return data
+        found: list[bytes] = []
+        for _ in range(DATAGRAMS_AT_ONCE):
+            try:
+                data, self._peer = self._socket.recvfrom(READ_BYTES)
+            except (BlockingIOError, ConnectionError):
+                break
+            found.append(data)
+        return b"".join(found)
 
     def write(self, data: bytes) -> None:
         """Sends to the peer, once there is one."""

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("MAVLINK20", "1")
@@ -31,10 +31,20 @@ def records(path: Path) -> Iterator[tuple[float, bytes]]:
 class TlogPlayer:
     """Sends one system's messages of a tlog to a UDP port, faster than they came.
 
-    Answers TIMESYNC with the boot time that the log is at.
+    Args:
+        received: How many messages the other side has taken in: where it is far behind (a busy
+            machine), the player waits, as loopback has no flow control.
     """
 
-    def __init__(self, path: Path, port: int, speed: float, source: tuple[int, int] = (1, 1)):
+    def __init__(
+        self,
+        path: Path,
+        port: int,
+        speed: float,
+        source: tuple[int, int] = (1, 1),
+        received: Callable[[], int] | None = None,
+    ):
+        self.received = received
         self.path = path
         self.speed = speed
         self.source = source
@@ -62,6 +72,8 @@ class TlogPlayer:
                 return
             self._socket.sendto(packed, ("127.0.0.1", self._port))
             self.sent += 1
+            while self.received is not None and self.sent - self.received() > 300:
+                time.sleep(0.005)
             if self.sent % 50 == 0:
                 time.sleep(0.0005)
                 self.listen()
