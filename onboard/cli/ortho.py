@@ -85,6 +85,8 @@ def ortho(
     if like is not None and (gsd is not None or crs is not None):
         raise click.UsageError("--like already says --gsd and --crs")
     camera = load_rig(rig)
+    if dem_datum == "same" and alt_datum is None:
+        alt_datum = "same"
     frames = open_source(source, camera, poses, cast("HeightDatum | None", alt_datum))
     placed = frames.poses(camera)
     if not len(placed):

@@ -237,7 +237,7 @@ def _subdivide(
         finer = columns.halved(grid.width), rows.halved(grid.height)
         fine = _evaluate(view, grid, surface, *finer)
         off = _halving_deviation_px(nodes[0], fine[0])
-        bent = _worth(off > 1.5 * CUBIC_TOLERANCE_PX, view, nodes[0])
+        bent = _worth(off > CUBIC_TOLERANCE_PX, view, nodes[0])
         (columns, rows), nodes = finer, fine
         if bent.mean() <= FEW:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -188,6 +189,22 @@ def test_any_number_of_bands_and_depth(shape: tuple[int, ...]) -> None:
         )  # fmt: skip
         assert ortho.image.shape == (grid.height, grid.width, *shape[2:])
         assert (ortho.image[ortho.mask] == 1234).all()
+
+
+@pytest.mark.parametrize("shape", [(600, 800), (600, 800, 3), (600, 800, 5)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_are_those_of_the_map(shape: tuple[int, ...], dtype: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    grid = frame_grid(pose_at(20.0), RIG, PlaneTerrain(GROUND), MAP, 0.2)
+    back = backward_map(pose_at(20.0), RIG, PlaneTerrain(GROUND), MAP, grid)
+    ortho = apply_map(pixels, back)
+    x, y = back.maps(slice(None))
+    for band in range(1 if len(shape) == 2 else shape[2]):
+        one = np.ascontiguousarray(pixels if len(shape) == 2 else pixels[..., band])
+        plain = cv2.remap(one, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        ours = ortho.image if len(shape) == 2 else ortho.image[..., band]
+        tolerance = 1 if dtype is np.uint8 else 64
+        assert np.abs(plain.astype(int) - ours)[ortho.mask].max() <= tolerance
 
 
 def test_voids_and_the_dem_s_edge_are_masked() -> None:
