@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def study_area(area: Area, folder: Path) -> tuple[ProjectGrid, Bools]:
         GridError: CRS, bounds, raster or polygon cannot be used.
     """
     if area.like is not None:
-        grid = _grid_like(folder / area.like)
+        grid, valid = _grid_like(folder / area.like)
+        valid |= not area.mask
         outline = _outline(area, folder, grid.crs)
     else:
         assert area.crs is not None and area.cell_m is not None  # noqa: S101, PT018 (validated)
@@ -59,11 +61,10 @@ def study_area(area: Area, folder: Path) -> tuple[ProjectGrid, Bools]:
             left, bottom, right, top = (float(v) for v in outline.total_bounds)
             bounds = (left, bottom, right, top)
         grid = grid_of_bounds(crs, bounds, area.cell_m)
-    if outline is None:
-        return grid, np.ones(grid.shape, dtype=bool)
-    studied = inside(grid, list(outline.geometry))
+        valid = np.ones(grid.shape, dtype=bool)
+    studied = valid if outline is None else valid & inside(grid, list(outline.geometry))
     if not studied.any():
-        raise GridError(f"{area.polygon} covers no cell of the area", "check polygon and bounds")
+        raise GridError("the study area holds no cell", "check 'polygon', 'like' and bounds")
     return grid, studied
 
 
@@ -89,11 +90,12 @@ def training(occurrences: Occurrences, folder: Path, grid: ProjectGrid, studied:
     return Training(count.astype(np.int32), used, len(cells) - used, shared)
 
 
-def _grid_like(path: Path) -> ProjectGrid:
-    """Returns a raster's own grid."""
+def _grid_like(path: Path) -> tuple[ProjectGrid, Bools]:
+    """Returns a raster's own grid, and where its first band has a value."""
     try:
         with rasterio.open(path) as data:
             t, crs, width, height = data.transform, data.crs, data.width, data.height
+            valid = data.read_masks(1) > 0
     except RasterioIOError as error:
         raise GridError(f"cannot read {path}: {error}", "correct 'like'") from error
     if crs is None:
@@ -103,7 +105,7 @@ def _grid_like(path: Path) -> ProjectGrid:
             f"{path} has cells of {t.a:g} × {t.e:g} m: not square and north up",
             "give crs, cell_m and bounds_m instead of 'like'",
         )
-    return ProjectGrid(CRS.from_user_input(crs.to_wkt()), t.c, t.f, t.a, width, height)
+    return ProjectGrid(CRS.from_user_input(crs.to_wkt()), t.c, t.f, t.a, width, height), valid
 
 
 def _outline(area: Area, folder: Path, crs: CRS) -> geopandas.GeoDataFrame | None:
@@ -133,17 +135,33 @@ def _points(occurrences: Occurrences, folder: Path, crs: CRS) -> tuple[Floats, F
 
 def _csv_points(path: Path, crs: CRS | str) -> geopandas.GeoDataFrame:
     """Returns the points of a CSV table with ``x_m,y_m`` or ``lat_deg,lon_deg``."""
-    import pandas
-
     try:
-        rows = pandas.read_csv(path)
-    except (OSError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as text:
+            table = csv.DictReader(text)
+            columns = list(table.fieldnames or [])
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OccurrenceError(f"cannot read {path}: {error}", "check the file") from error
     for x, y, its_crs in (("x_m", "y_m", crs), ("lon_deg", "lat_deg", "EPSG:4326")):
-        if x in rows and y in rows:
-            points = geopandas.points_from_xy(rows[x], rows[y])
+        if x in columns and y in columns:
+            points = geopandas.points_from_xy(*_numbers(path, rows, x, y))
             return geopandas.GeoDataFrame(geometry=points, crs=its_crs)
     raise OccurrenceError(
-        f"{path.name} has columns {', '.join(map(str, rows.columns))}",
+        f"{path.name} has columns {', '.join(columns) or 'none'}",
         "it needs x_m,y_m or lat_deg,lon_deg",
     )
+
+
+def _numbers(path: Path, rows: list[dict[str, str]], *names: str) -> list[list[float]]:
+    """Returns columns of a CSV table as numbers."""
+    columns: list[list[float]] = [[] for _ in names]
+    for line, row in enumerate(rows, start=2):
+        for column, name in zip(columns, names, strict=True):
+            try:
+                column.append(float(row[name]))
+            except (TypeError, ValueError) as error:
+                raise OccurrenceError(
+                    f"{path.name}, line {line}: {name} = {row[name]!r} is no number",
+                    "correct or drop that row",
+                ) from error
+    return columns

@@ -176,6 +176,12 @@ def notes(result: PriorResult) -> tuple[str, ...]:
         )
     if result.training.outside:
         said.append(f"{result.training.outside} occurrences lie outside the area and are left out")
+    bare_km2 = result.bare_cells * result.grid.cell_km2
+    if bare_km2:
+        said.append(
+            f"{bare_km2:.3g} km² have no layer at all and get the rate of a cell that nothing is "
+            "known of: cut the area with 'polygon' or 'mask'"
+        )
     if result.training.used < 30:
         said.append(f"only {result.training.used} occurrences: every figure here is rough")
     return tuple(said)

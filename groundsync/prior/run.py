@@ -44,6 +44,7 @@ class PriorResult:
         block_km: Side of the blocks used.
         probability: (height, width) that a cell holds at least one occurrence; NaN outside.
         sigma: (height, width) its standard deviation; NaN outside.
+        bare_cells: Studied cells where every layer is missing.
     """
 
     grid: ProjectGrid
@@ -59,6 +60,7 @@ class PriorResult:
     block_km: float
     probability: NDArray[np.float32]
     sigma: NDArray[np.float32]
+    bare_cells: int
 
 
 def compute_prior(priors: Priors, folder: Path) -> PriorResult:
@@ -118,4 +120,5 @@ def compute_prior(priors: Priors, folder: Path) -> PriorResult:
         block_km,
         conditions.paint(probability),
         conditions.paint(sigma),
+        int(conditions.cells()[(conditions.codes < 0).all(axis=1)].sum()),
     )

@@ -20,6 +20,7 @@ class Area(Settings):
     cell_m: float | None = Field(default=None, gt=0)
     bounds_m: tuple[float, float, float, float] | None = None
     like: Path | None = None
+    mask: bool = False
     polygon: Path | None = None
     unit_cell_km2: float = Field(default=1.0, gt=0)
 

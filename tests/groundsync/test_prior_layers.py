@@ -148,6 +148,19 @@ def test_occurrences_from_csv_in_degrees(tmp_path: Path) -> None:
     assert found.count[4, :5].tolist() == [1] * 5
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("name,x\na,1\n", "name, x", id="no-coordinates"),
+        pytest.param("x_m,y_m\n1005,here\n", "line 2: y_m = 'here'", id="no-number"),
+    ],
+)
+def test_bad_tables_of_occurrences_say_where(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "points.csv").write_text(text)
+    with pytest.raises(OccurrenceError, match=said):
+        training(Occurrences(path=Path("points.csv")), tmp_path, GRID, ALL)
+
+
 def test_too_few_occurrences_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_text("x_m,y_m\n1005,1995\n")
     with pytest.raises(OccurrenceError, match="1 of 1"):
@@ -165,8 +178,13 @@ def test_the_area_is_cut_by_its_polygon(tmp_path: Path) -> None:
 
 
 def test_a_raster_gives_its_grid_if_its_cells_are_square(tmp_path: Path) -> None:
-    raster(tmp_path / "like.tif", np.ones((10, 20), dtype=np.uint8))
-    grid, _ = study_area(Area(like=Path("like.tif")), tmp_path)
+    values = np.ones((10, 20), dtype=np.uint8)
+    values[2, 3] = 0
+    raster(tmp_path / "like.tif", values, nodata=0)
+    _, studied = study_area(Area(like=Path("like.tif"), mask=True), tmp_path)
+    assert np.argwhere(~studied).tolist() == [[2, 3]]
+    grid, studied = study_area(Area(like=Path("like.tif")), tmp_path)
+    assert studied.all()
     assert (grid.x0, grid.y0, grid.cell_m, grid.shape) == (1000.0, 2000.0, 10.0, (10, 20))
     with pytest.raises(GridError, match="cannot read"):
         study_area(Area(like=Path("gone.tif")), tmp_path)

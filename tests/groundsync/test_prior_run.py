@@ -7,11 +7,13 @@ import json
 import os
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
 from rasterio import Affine
+from shapely import Point
 
 from groundsync.cli.prior import prior
 from groundsync.errors import PriorError
@@ -104,6 +106,14 @@ def test_a_district_is_learned(district: Path) -> None:
     assert found.sigma[105, 105] / p[105, 105] > found.sigma[50, 45] / p[50, 45]
     assert -np.log1p(-p.astype(float)).sum() == pytest.approx(80, rel=0.02)
     assert found.surface[0].class_name == "iron_oxide"
+    assert any("1 km² have no layer" in note for note in found.evaluation["notes"])
+
+
+def test_people_read_how_far_to_trust_it(district: Path) -> None:
+    done = CliRunner().invoke(prior, [str(district), "--out", str(district.parent / "out")])
+    assert done.exit_code == 0
+    assert "how far to trust it" in done.stdout
+    assert "AUC, held-out blocks" in done.stdout
 
 
 def test_the_table_names_every_class_and_what_is_missing(district: Path) -> None:
@@ -176,6 +186,68 @@ def test_cloncurry_is_calibrated_on_held_out_blocks(cloncurry: Path) -> None:
     assert found.evaluation["raw_t_over_n"] > 2.0
     assert found.grid.shape == (2487, 1259)
     assert -np.log1p(-found.probability.astype(float)).sum() == pytest.approx(258, rel=1e-4)
+
+
+@pytest.mark.real_data
+def test_gawler_has_gaps_and_few_deposits_and_says_so(shared_data: Path, tmp_path: Path) -> None:
+    folder = os.path.relpath(shared_data / "geology" / "gawler_sa_20km", tmp_path)
+    bands = {"magnetics": 15, "gravity": 27, "potassium": 33, "ferrous_iron": 75, "faults": 39}
+    text = f"""
+name = "Gawler"
+[area]
+like = "{folder}/stack_20km.tif"
+mask = true
+unit_cell_km2 = 400
+[occurrences]
+path = "{folder}/deposits.gpkg"
+[model]
+block_km = 200
+"""
+    for name, band in bands.items():
+        text += f'[[layers]]\nname="{name}"\npath="{folder}/stack_20km.tif"\nband={band}\n'
+        text += 'kind="continuous"\nbins=5\n'
+    (tmp_path / "priors.toml").write_text(text)
+    answer = run(tmp_path / "priors.toml", tmp_path / "out")
+    missing = {la["name"]: la["missing_km2"] for la in answer["layers"]}
+    assert missing["potassium"] > 50_000
+    assert missing["faults"] == 0.0
+    found = read_prior(tmp_path / "out")
+    studied = int(found.evaluation["cells"])
+    assert studied == 2459
+    assert np.isfinite(found.probability).sum() == studied, "a gap never makes a hole in the map"
+    expected = -np.log1p(-found.probability[np.isfinite(found.probability)].astype(float)).sum()
+    assert expected == pytest.approx(found.evaluation["occurrences"]["used"], rel=1e-4)
+    assert 0.5 < answer["t_over_n"] < 2.0
+    assert answer["auc_block"] > 0.5
+
+
+@pytest.mark.real_data
+def test_hamersleys_maps_become_layers(shared_data: Path) -> None:
+    folder = shared_data / "geology" / "hamersley_geology"
+    left, bottom, right, top = 515687.0, 7473446.0, 562666.0, 7521273.0
+    area = Area(crs="EPSG:28350", cell_m=250.0, bounds_m=(left, bottom, right, top))
+    grid, studied = study_area(area, folder)
+    path = Path("hamersley.gpkg")
+    units = read_layer(
+        Layer(name="u", path=path, layer="geology", kind="categorical", attribute="unitname"),
+        folder,
+        grid,
+        studied,
+    )
+    assert len(units.labels) > 5
+    assert (units.codes >= 0).mean() > 0.95
+    faults = read_layer(
+        Layer(name="f", path=path, layer="faults", kind="distance", edges=(500.0, 2000.0)),
+        folder,
+        grid,
+        studied,
+    )
+    lines = geopandas.read_file(folder / path, layer="faults").geometry.union_all()
+    x, y = grid.centres()
+    for row, col in ((20, 30), (100, 90), (150, 150)):
+        metres = lines.distance(Point(x[col], y[row]))
+        if min(abs(metres - 500.0), abs(metres - 2000.0)) > 250.0:
+            assert faults.codes[row, col] == np.searchsorted([500.0, 2000.0], metres)
 
 
 @pytest.mark.real_data
