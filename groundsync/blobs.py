@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from groundsync.sync_errors import (
@@ -75,8 +75,9 @@ class Blobs:
 
     def offset(self, sha256: str) -> int:
         """Returns how many bytes of the object are here."""
-        for path in (self.path(sha256), self._part(sha256)):
-            if path.is_file():
+        whole = self.path(sha256)
+        for path in (whole, self._part(sha256), whole):  # it may be completed in between
+            with suppress(FileNotFoundError):
                 return path.stat().st_size
         return 0
 
