@@ -145,6 +145,7 @@ def _meet_posts(rays: _Rays, terrain: Terrain) -> tuple[Floats, Ints]:
     """Returns slant ranges and status of rays over a grid of posts."""
     n = len(rays.rise)
     begin, end, status = _span(rays, terrain)
+    status[rays.start[:, 2] < terrain.height_m(rays.start[:, 0], rays.start[:, 1])] = BELOW_GROUND
     t_hit = np.full(n, np.nan)
     live = np.flatnonzero(status == HIT)
     status[live] = OUTSIDE_DEM
@@ -245,10 +246,9 @@ def _stride(
     """Returns the next step: half a post, or a whole tile where all posts around lie lower."""
     if tiled is None:
         return step
-    with np.errstate(divide="ignore"):
-        long = np.maximum(0.98 * tiled.tile_m / flat, step)
+    long = np.maximum(0.98 * tiled.tile_m / np.maximum(flat, 1e-9), step)
     lowest = np.minimum(rays.at(t)[2], rays.at(t + long)[2])
-    free = (lowest > tiled.ceiling_m(x, y)) & np.isfinite(long)
+    free = lowest > tiled.ceiling_m(x, y)
     return np.where(free, long, step)
 
 
