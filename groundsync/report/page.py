@@ -42,6 +42,8 @@ def report_html(view: ProjectView) -> str:
         summary=summary(view),
         svg=Markup(map_svg(view)),  # noqa: S704 (built of numbers and escaped names)
         legend=legend(view),
+        scanned=sum(f.scanned for f in view.flights),
+        kept=any(not c.scanned for c in view.coverage),
         not_seen=not_seen(view),
         uncalibrated=uncalibrated(view),
         compared=[one for one in view.targets[:COMPARED] if one.before_next],
