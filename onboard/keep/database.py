@@ -16,6 +16,8 @@ from onboard.keep.rows import Row, to_columns
 from onboard.keep.schema import KEYS, migrate
 
 LOCK = ".writer.lock"
+TIDY_S = 2.0
+"""How long closing waits for readers to let it leave WAL mode."""
 
 
 class WriterLock:
@@ -98,15 +100,27 @@ class FlightDatabase:
         row = self._connection.execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def fold(self, wait_s: float = 2.0) -> None:
-        """Folds the log into the one file; readers that stay longer only delay its tidy form."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def fold(self, wait_s: float = 10.0) -> None:
+        """Folds the log into the one file, which then holds everything.
+
+        A reader in the middle of a query is waited for. One that merely stays connected keeps the
+        file in WAL mode, which changes nothing about its content.
+
+        Raises:
+            StoreError: A reader held the log all the time.
+        """
         deadline = time.monotonic() + wait_s
         self._connection.execute("PRAGMA busy_timeout=100")
+        while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"{self.path} cannot be closed: a reader holds it", "end that reader"
+                )
+            time.sleep(0.02)
+        deadline = time.monotonic() + min(wait_s, TIDY_S)
         while time.monotonic() < deadline:
             with contextlib.suppress(sqlite3.OperationalError):
-                mode = self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
-                if mode == "delete":
+                if self._connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0] == "delete":
                     return
             time.sleep(0.05)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -307,6 +308,41 @@ def test_database_is_wal_and_full_and_one_file_after_closing(folder: Path) -> No
     with sqlite3.connect(folder / "flight.db") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+def test_closed_database_is_whole_although_a_reader_stays(folder: Path, tmp_path: Path) -> None:
+    store = FlightStore(folder)
+    store.commit_frame(record(0))
+    with FlightReader(folder):
+        store.commit_frame(record(1))
+        store.close()
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for name in ("flight.toml", "flight.db"):
+            shutil.copy(folder / name, copy / name)
+    with FlightReader(copy) as flight:
+        assert flight.counts()["frames"] == 2
+
+
+def test_closing_waits_for_a_query_and_refuses_to_leave_rows_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FlightStore(folder)
+    store.commit_frame(record(0))
+    reader = sqlite3.connect(folder / "flight.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM frames").fetchall()
+    store.commit_frame(record(1))
+    fold = store._db.fold
+    monkeypatch.setattr(store._db, "fold", lambda: fold(0.3))
+    with pytest.raises(StoreError, match="a reader holds it"):
+        store.close()
+    assert not is_closed(folder)
+    reader.execute("COMMIT")
+    reader.close()
+    FlightStore(folder).close()
+    assert is_closed(folder)
+    assert {path.name for path in folder.glob("flight.db*")} == {"flight.db"}
 
 
 def test_newer_schema_is_refused_by_name(folder: Path) -> None:
