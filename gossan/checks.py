@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from gossan.console import emit, table
+import click
 
-Status = Literal["ok", "warn", "fail"]
-SIGNS: dict[Status, str] = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
+from gossan.console import emit
+from gossan.errors import DamagedDataError, HardwareError, UserError
+
+Level = Literal["ok", "warn", "fail"]
+Kind = Literal["settings", "hardware", "damage"]
+
+COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "red"}
+EXIT_CODES: dict[Kind, int] = {
+    "settings": UserError.exit_code,
+    "hardware": HardwareError.exit_code,
+    "damage": DamagedDataError.exit_code,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """One line of a doctor.
 
     Attributes:
         name: What was looked at.
-        status: ``ok``, ``warn`` (works, but worse than it could), or ``fail``.
+        level: ``ok``, ``warn`` (works, something is lost) or ``fail``.
         detail: What was found, with its value.
-        remedy: What to do; empty where all is well.
-        exit_code: Of a failure: 1 the user's settings, 3 hardware or link, 4 damaged data.
+        todo: What to do; empty where all is well.
+        kind: Whose fault a failure is: what somebody gave, a device or link, damaged files.
     """
 
     name: str
-    status: Status
+    level: Level
     detail: str
-    remedy: str = ""
-    exit_code: int = 1
+    todo: str = ""
+    kind: Kind = "settings"
 
 
-def report(checks: Sequence[Check], as_json: bool) -> int:
-    """Prints the checks and returns the exit code: 0, or that of the gravest failure."""
-    code = max((check.exit_code for check in checks if check.status == "fail"), default=0)
-    rows = [(SIGNS[c.status], c.name, c.detail, c.remedy) for c in checks]
-    payload = {"ready": code == 0, "checks": [asdict(check) for check in checks]}
-    emit(payload, as_json, lambda: table("", ("", "check", "found", "what to do"), rows))
+def report(checks: Iterable[Check], as_json: bool) -> int:
+    """Prints each check as it comes and returns the exit code: 0, or the gravest failure's."""
+    seen = []
+    for check in checks:
+        seen.append(check)
+        if not as_json:
+            _show(check)
+    code = max((EXIT_CODES[c.kind] for c in seen if c.level == "fail"), default=0)
+    if as_json:
+        emit({"ready": code == 0, "checks": [asdict(check) for check in seen]}, as_json)
     return code
+
+
+def _show(check: Check) -> None:
+    click.echo(f"{click.style(f'{check.level:>4}', fg=COLOURS[check.level])}  ", nl=False)
+    click.echo(f"{check.name}: {check.detail}")
+    if check.todo and check.level != "ok":
+        click.echo(f"      -> {check.todo}")

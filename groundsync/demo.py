@@ -197,8 +197,8 @@ def _see_the_doctor(stage: Stage) -> bool:
         stage.tell(done.stderr)
         return False
     for check in checks:
-        remedy = f"  -> {check['remedy']}" if check.get("remedy") else ""
-        stage.tell(f"  {check['status']:4}  {check['name']}: {check['detail']}{remedy}")
+        remedy = f"  -> {check['todo']}" if check["level"] != "ok" else ""
+        stage.tell(f"  {check['level']:4}  {check['name']}: {check['detail']}{remedy}")
     return done.returncode == 0
 
 
@@ -237,20 +237,13 @@ def _sync(stage: Stage, fleet: Fleet) -> dict[str, Any]:
 
 
 def _uplink_state(root: Path) -> dict[str, int]:
-    from onboard.keep.uplink_db import UplinkDatabase
-
-    (path,) = root.rglob("uplink.db")
-    database = UplinkDatabase(path)
-    try:
-        counts = database.counts()
-    finally:
-        database.close()
-    states: dict[str, int] = {}
-    for by_state in counts.values():
-        for state, number in by_state.items():
-            states[state] = states.get(state, 0) + number
-    acknowledged = states.pop("acknowledged", 0)
-    return {"acknowledged": acknowledged, "pending": sum(states.values())}
+    """Returns what the uplink says of itself: objects acknowledged, and not yet."""
+    state = _json((root / ".uplink" / "status.json").read_text(encoding="utf-8"))
+    waiting = [state.get(name, {}).get("objects", 0) for name in ("pending", "failed")]
+    return {
+        "acknowledged": state.get("acknowledged", {}).get("objects", 0),
+        "pending": sum(waiting),
+    }
 
 
 def _fuse(stage: Stage) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _geoid() -> Check:
     height_m = float(geoid_m(0.0, 0.0))
     if abs(height_m - 17.16) > 0.05:
         return Check(
-            "EGM96 grid", "fail", f"{height_m:.2f} m at 0 N 0 E, not 17.16", "reinstall", 4
+            "EGM96 grid", "fail", f"{height_m:.2f} m at 0 N 0 E, not 17.16", "reinstall", "damage"
         )
     return Check("EGM96 grid", "ok", f"{height_m:.2f} m at 0 N 0 E")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 from gossan.errors import GossanError
 from groundsync.catalogue import Catalogue, FlightRow
 from groundsync.errors import FlightConflictError
+from onboard.keep.files import safe_relative, sha256_of
 from onboard.keep.flight import DATABASE, MANIFEST, is_closed, list_flights, read_header
 from onboard.keep.read import FlightReader
 from onboard.keep.segments import verify_segments
-from onboard.keep.store import recover
+from onboard.keep.store import FlightStore
 
 FLIGHTS = "flights"
 
@@ -56,7 +58,7 @@ def ingest_flight(source: Path, project: Path, catalogue: Catalogue) -> Ingested
         _copy_in(source, folder, in_use=known is not None and known.state == "complete")
     notes = []
     if not is_closed(folder):
-        recover(folder)
+        FlightStore(folder).close(final=True)
         notes.append("it was not closed on board; it was closed here as far as it goes")
     row = _index(folder, project, content, notes)
     catalogue.put_flight(row)
@@ -87,7 +89,7 @@ def _copy_in(source: Path, folder: Path, in_use: bool) -> None:
 
 
 def _index(folder: Path, project: Path, content: str, notes: list[str]) -> FlightRow:
-    problems = verify_segments(folder)
+    problems = [*verify_segments(folder), *_verify_manifest(folder)]
     with FlightReader(folder) as flight:
         counts = flight.counts()
         header = flight.header
@@ -110,6 +112,18 @@ def _index(folder: Path, project: Path, content: str, notes: list[str]) -> Fligh
         alerts=told,
         note="; ".join([*notes, *problems]),
     )
+
+
+def _verify_manifest(folder: Path) -> list[str]:
+    """Returns what of the final manifest is missing or not what its hash says."""
+    problems = []
+    for entry in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]:
+        path = folder / safe_relative(entry["path"])
+        if not path.is_file():
+            problems.append(f"{entry['path']} is missing")
+        elif sha256_of(path) != entry["sha256"]:
+            problems.append(f"{entry['path']} is not what its hash says")
+    return problems
 
 
 def _content_sha256(folder: Path) -> str:

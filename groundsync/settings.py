@@ -29,8 +29,6 @@ class EvidenceSettings(Settings):
     """How a look changes what is believed; see docs/groundsync.md for the meaning of each."""
 
     cell_m: float = Field(default=5.0, gt=0)
-    expressed_given_deposit: float = Field(default=0.7, gt=0, lt=1)
-    expressed_given_none: float = Field(default=0.02, gt=0, lt=1)
     prior_probability: float = Field(default=0.001, gt=0, lt=1)
 
 

@@ -58,9 +58,7 @@ def project(*, empty: bool = False) -> ProjectView:
     if empty:
         return ProjectView("nothing <yet>", UTM)
     flights = [
-        FlightTracks(
-            "20260401-a", "m1", True, (track(1, 100, 100), track(2, 400, 250, ood=True))
-        ),
+        FlightTracks("20260401-a", "m1", True, (track(1, 100, 100), track(2, 400, 250, ood=True))),
         FlightTracks(
             "20260402-b",
             "m1",
@@ -70,8 +68,7 @@ def project(*, empty: bool = False) -> ProjectView:
     ]
     targets = fuse_targets(flights, FRAME).targets
     places = [
-        Place(0.001 * (1 + (t.x_m - X0) / 100.0), 0.0005, False, 0.002, 0.01, 0.9)
-        for t in targets
+        Place(0.001 * (1 + (t.x_m - X0) / 100.0), 0.0005, False, 0.002, 0.01, 0.9) for t in targets
     ]
     ranked = rank_targets(targets, places, [Expression(0.6, 0.05, "")] * len(targets))
     lat, lon = FRAME.to_geographic(X0 + 100, Y0 + 100)
