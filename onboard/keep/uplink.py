@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -101,7 +102,8 @@ def run_uplink(
 def read_status(state_dir: Path) -> dict[str, Any]:
     """Returns the uplink's last status; empty if it never ran.
 
-    Keys: ``state`` (``sending``, ``idle``, ``link_down``, ``refused``, ``stopped``), ``done``,
+    Keys: ``state`` (``sending``, ``idle``, ``link_down``, ``refused``,
+    ``disk_failing``, ``stopped``), ``done``,
     ``acknowledged``, ``pending``, ``failed`` (each ``objects`` and ``bytes``), ``sent_bytes``,
     ``failures``, ``last_error``, ``errors``, ``t_utc_s``, ``url``.
     """
@@ -147,8 +149,12 @@ class Uplink:
         """Turns until it is told to stop or all is done."""
         while not self._stop.is_set():
             self._alive()
-            self._plan(force=True)
-            worked = self._turn()
+            try:
+                self._plan(force=True)
+                worked = self._turn()
+            except (sqlite3.Error, OSError) as error:
+                worked = True
+                self._failed("disk_failing", f"{type(error).__name__}: {error}")
             self._say()
             if until_done and (self.done() or self._stuck()):
                 break
@@ -187,8 +193,11 @@ class Uplink:
         }
         path = self._task.state_dir / STATUS_FILE
         temp = path.with_suffix(".part")
-        temp.write_text(json.dumps(status, indent=1))
-        temp.replace(path)
+        try:
+            temp.write_text(json.dumps(status, indent=1))
+            temp.replace(path)
+        except OSError as error:  # a full disk must not stop the sending
+            log.warning("status_not_written error=%s", error)
         return status
 
     def _plan(self, force: bool = False) -> None:

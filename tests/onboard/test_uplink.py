@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import random
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from onboard.keep.rows import WIRE_KINDS, record_of
 from onboard.keep.segments import flight_files, verify_segments
 from onboard.keep.store import FlightStore
 from onboard.keep.uplink import UplinkTask, read_status, run_uplink
+from onboard.keep.uplink_db import Parcel, UplinkDatabase
 from onboard.records import Alert, ClockTie, Footprint, Frame, FrameRecord
 
 Hook = Callable[[httpx.Request], httpx.Response | None]
@@ -339,6 +341,25 @@ def test_reopened_flight_is_sent_anew(survey: Survey) -> None:
     store.commit_frame(FrameRecord(Frame("8.jpg", 8), footprint=square))
     store.close()
     assert survey.sync()["done"]
+    survey.compare()
+
+
+def test_a_disk_that_refuses_receipts_for_a_while_loses_nothing(
+    survey: Survey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey.fly().close()
+    real, left = UplinkDatabase.acknowledge, [3]
+
+    def full(db: UplinkDatabase, parcel: Parcel, receipt: Receipt) -> None:
+        if parcel.priority > 1 and left[0]:
+            left[0] -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+        real(db, parcel, receipt)
+
+    monkeypatch.setattr(UplinkDatabase, "acknowledge", full)
+    status = survey.sync()
+    assert status["done"]
+    assert status["failures"] == 3
     survey.compare()
 
 
