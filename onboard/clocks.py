@@ -18,6 +18,7 @@ MAX_RTT_S = 0.1
 """Round trips longer than this say more about a stalled host than about the clock."""
 REBOOT_STEP_S = 3.0
 """A step back of the boot time by more than this is a reboot; late messages lag less."""
+LEAPS_BELIEVED = 8
 BIN_S = 5.0
 WINDOW_BINS = 12
 """Ties are chosen from the bins within a minute before and after."""
@@ -53,6 +54,7 @@ class BootClock:
         self.autopilot = autopilot
         self.refused: dict[str, int] = {}
         self._epochs: list[_Epoch] = []
+        self._ahead = 0
         self._lock = threading.RLock()
 
     @property
@@ -89,9 +91,11 @@ class BootClock:
         if tc1_ns <= 0 or not 0.0 <= rtt_s <= MAX_RTT_S:
             return self._refuse("timesync_round_trip")
         t_boot_s = tc1_ns * 1e-9
+        middle = (t_sent_ns + t_recv_ns) // 2
         with self._lock:
+            if self._leaps(middle, t_boot_s):
+                return self._refuse("timesync_leaps")
             self.note_boot(t_boot_s, t_recv_ns)
-            middle = (t_sent_ns + t_recv_ns) // 2
             tie = ClockTie(middle, t_boot_s, self.epoch, rtt_s)
             kept = self._epochs[-1].round_trips
             known = kept.get(_bin(middle))
@@ -210,6 +214,19 @@ class BootClock:
 
     def _epoch_at(self, t_mono_ns: int) -> _Epoch | None:
         return self._epochs[self.epoch_at(t_mono_ns)] if self._epochs else None
+
+    def _leaps(self, t_mono_ns: int, t_boot_s: float) -> bool:
+        """Returns whether a boot time runs ahead of the host: another machine's answer.
+
+        An autopilot cannot skip time. If answer after answer says so, it is believed.
+        """
+        known = self._epochs[-1].round_trips if self._epochs else {}
+        if not known:
+            return False
+        last = known[max(known)]
+        ahead_s = t_boot_s - last.t_boot_s - (t_mono_ns - last.t_mono_ns) * 1e-9
+        self._ahead = self._ahead + 1 if ahead_s > REBOOT_STEP_S else 0
+        return 0 < self._ahead < LEAPS_BELIEVED
 
     def _refuse(self, reason: str) -> bool:
         self.refused[reason] = self.refused.get(reason, 0) + 1

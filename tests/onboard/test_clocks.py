@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +99,30 @@ def test_utc_needs_two_that_agree_and_is_never_stepped() -> None:
     assert not clock.add_system_time(1_700_000_114.0, 14.0)
     assert clock.utc_from_boot(20.0)[0] == pytest.approx(1_700_000_020.0)
     assert clock.refused == {"utc_not_set": 1, "utc_not_sane": 1, "utc_steps": 1}
+
+
+@pytest.mark.parametrize("stem", ["copter_survey_A", "copter_survey_B2_terrain_fbpin"])
+def test_recorded_exchanges_with_answers_of_the_ground_station_among_them(
+    shared_data: Path, stem: str
+) -> None:
+    """The recording companion took every answer; some are the ground station's own clock."""
+    run = json.loads((shared_data / f"flights/{stem}.run.json").read_text())
+    clock = BootClock()
+    for sent, tc1, received in run["ts"]:
+        clock.add_timesync(sent, received, tc1)
+    assert clock.epoch == 0
+    exchanges = np.array(run["ts"], dtype=np.float64)
+    offset = exchanges[:, 1] - 0.5 * (exchanges[:, 0] + exchanges[:, 2])
+    own = np.abs(offset - np.median(offset)) < 1e9
+    assert own.all() == (stem != "copter_survey_A") or clock.refused["timesync_leaps"] > 0
+    rtt = exchanges[:, 2] - exchanges[:, 0]
+    best = own & (rtt < np.quantile(rtt, 0.2))
+    errors = [
+        clock.boot_from_mono(int(sent + received) // 2)[0] - tc1 * 1e-9
+        for sent, tc1, received in exchanges[best]
+    ]
+    assert np.median(np.abs(errors)) < 0.002
+    assert np.quantile(np.abs(errors), 0.95) < 0.01  # the simulator's own clock slips at times
 
 
 def test_ties_rebuild_the_clock() -> None:
