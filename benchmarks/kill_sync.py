@@ -147,7 +147,7 @@ class Survey:
             os.kill(process.pid, signal.SIGKILL)
             self.kills[role] += 1
         process.wait()
-        self.partial += any((self.ground / "objects" / "unfinished").glob("*"))
+        self.partial += self.half_way()
         if role != "recorder":
             self.check_objects()
         self.start(role)
@@ -166,6 +166,10 @@ class Survey:
             return self.mark(role) != self.marks[role]
         except OSError:  # a file went while it was looked at
             return False
+
+    def half_way(self) -> bool:
+        """Returns whether an object has arrived in part."""
+        return any((self.ground / "objects" / "unfinished").glob("*"))
 
     def receipted(self) -> list[tuple[str, str]]:
         """Returns path and hash of every object that the drone holds a receipt for."""
@@ -260,6 +264,18 @@ def wait_until(ready: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
+def await_moment(survey: Survey, role: str, rng: random.Random) -> None:
+    """Waits for the moment of a kill: at work, half-way through an object, or while starting."""
+    moment = rng.choice(("starting", "at work", "half-way", "half-way"))
+    if moment != "starting":
+        wait_until(lambda: survey.at_work(role), 30.0)
+    if moment == "half-way" and role != "recorder":
+        wait_until(survey.half_way, 30.0)
+        time.sleep(rng.uniform(0.0, 0.05))
+    else:
+        time.sleep(rng.uniform(0.0, 0.7))
+
+
 def run(folder: Path, kills: int, seed: int) -> dict[str, object]:
     """Runs a survey with so many kills of each process; returns the account."""
     rng = random.Random(seed)
@@ -272,9 +288,7 @@ def run(folder: Path, kills: int, seed: int) -> dict[str, object]:
         database = survey.drone / "uplink" / "uplink.db"
         wait_until(lambda: len(survey.frames) > 3 and database.exists(), 60.0)
         for role in plan:
-            if rng.random() < 0.8:  # the others while they start
-                wait_until(lambda role=role: survey.at_work(role), 30.0)  # type: ignore[misc]
-            time.sleep(rng.uniform(0.0, 0.7))
+            await_moment(survey, role, rng)
             before = survey.kills[role]
             while survey.kills[role] == before:
                 survey.kill(role)
