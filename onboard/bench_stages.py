@@ -164,7 +164,7 @@ def inference(stack: ExitStack, folder: Path, model: str) -> Stage:
     from models.predict import Predictor
 
     predictor = Predictor.open(model)
-    image = np.ascontiguousarray(make_world().pixels[:TILE_PX, :TILE_PX])
+    image = make_world().pixels[:TILE_PX, :TILE_PX].astype(np.uint8)
     seen = np.ones(image.shape[:2], np.bool_)
     tile = np.ascontiguousarray(image)
     session = predictor.runtime.session(TILE_PX)
