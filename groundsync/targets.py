@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import exp, log, pi, sqrt
+from math import exp, log
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from calibration.geodesy import MapFrame
-from onboard.fuse_looks import align_biases, fuse_looks, relative_covariance
+from groundsync.associate import GATE, Key, Member, groups_of, map_from_true, place_track
+from onboard.fuse_looks import align_biases, fuse_looks
 from onboard.place.ellipses import ce90_m, ellipse
 from onboard.records import Floats, HeightDatum, Track
 
-GATE = 9.21034037197618
-"""χ²₂ at 99 %: two tracks farther apart than that are two things."""
-EXTENT_SHARE = 0.3
-"""σ of a centroid from look to look, as a share of the thing's radius."""
 CORRELATION = 0.5
 """How alike the probabilities of two flights over one thing err, 0-1."""
 
@@ -161,23 +157,6 @@ class FusedTargets:
     left_out: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A confirmed track on the project's map; covariances in map axes."""
-
-    key: tuple[str, str, int]
-    flight: FlightTracks
-    track: Track
-    xy_m: Floats
-    random: Floats
-    sensitivity: Floats
-    reach_m: float
-
-    @property
-    def extent_m2(self) -> float:
-        return EXTENT_SHARE**2 * max(self.track.area_m2, 0.0) / pi
-
-
 def fuse_targets(
     flights: Sequence[FlightTracks], map_frame: MapFrame, gate: float = GATE
 ) -> FusedTargets:
@@ -194,7 +173,8 @@ def fuse_targets(
         gate: Squared Mahalanobis distance.
     """
     left_out: Counter[str] = Counter()
-    members: list[_Member] = []
+    members: list[Member] = []
+    flight_of: dict[Key, FlightTracks] = {}
     for flight in flights:
         for track in flight.tracks:
             if track.state != "confirmed":
@@ -202,7 +182,9 @@ def fuse_targets(
             elif not np.isfinite([track.lat_deg, track.lon_deg]).all():
                 left_out["not placed"] += 1
             else:
-                members.append(_member(flight, track, map_frame))
+                key = (flight.flight_id, flight.model_hash, track.track_id)
+                flight_of[key] = flight
+                members.append(place_track(key, track, map_frame))
     members.sort(key=lambda m: m.key)
     keys = Counter(m.key for m in members)
     twice = [key for key, times in keys.items() if times > 1]
@@ -211,9 +193,11 @@ def fuse_targets(
     groups = [
         group
         for name in sorted({m.track.class_name for m in members})
-        for group in _groups([m for m in members if m.track.class_name == name], gate)
+        for group in groups_of([m for m in members if m.track.class_name == name], gate)
     ]
-    targets = sorted((_fuse(group, map_frame) for group in groups), key=lambda t: t.target_id)
+    targets = sorted(
+        (_fuse(group, flight_of, map_frame) for group in groups), key=lambda t: t.target_id
+    )
     return FusedTargets(tuple(targets), dict(sorted(left_out.items())))
 
 
@@ -229,78 +213,16 @@ def combined_probability(probabilities: Sequence[float]) -> float:
     return 1.0 / (1.0 + exp(-mean * n / (1.0 + (n - 1) * CORRELATION)))
 
 
-def _member(flight: FlightTracks, track: Track, map_frame: MapFrame) -> _Member:
-    x, y = map_frame.to_map(track.lat_deg, track.lon_deg)
-    turn = _map_from_true(map_frame, track.lat_deg, track.lon_deg)
-    cov = track.cov_total_m2
-    return _Member(
-        (flight.flight_id, flight.model_hash, track.track_id),
-        flight,
-        track,
-        np.array([float(x), float(y)]),
-        turn @ track.cov_random_m2 @ turn.T,
-        turn @ track.sensitivity_m,
-        float(sqrt(max(np.linalg.eigvalsh(cov)[-1], 0.0) + max(track.area_m2, 0.0) / pi)),
-    )
-
-
-def _map_from_true(map_frame: MapFrame, lat_deg: float, lon_deg: float) -> Floats:
-    """Returns the (2, 2) rotation of true east/north into map axes."""
-    gamma = float(map_frame.local(lat_deg, lon_deg).convergence_rad[0])
-    return np.array([[np.cos(gamma), -np.sin(gamma)], [np.sin(gamma), np.cos(gamma)]])
-
-
-def _groups(members: list[_Member], gate: float) -> list[list[_Member]]:
-    """Returns the members of one class as groups, each one thing (complete linkage)."""
-    distance = _close_pairs(members, gate)
-    group_of = list(range(len(members)))
-    held: dict[int, list[int]] = {i: [i] for i in group_of}
-    for i, j in sorted(distance, key=lambda pair: (distance[pair], pair)):
-        a, b = sorted((group_of[i], group_of[j]))
-        if a == b or not all((min(p, q), max(p, q)) in distance for p in held[a] for q in held[b]):
-            continue
-        for q in held.pop(b):
-            group_of[q] = a
-            held[a].append(q)
-    return [[members[i] for i in sorted(rows)] for _, rows in sorted(held.items())]
-
-
-def _close_pairs(members: list[_Member], gate: float) -> dict[tuple[int, int], float]:
-    """Returns the squared Mahalanobis distance of every pair that may be one thing."""
-    if len(members) < 2:
-        return {}
-    reach = 2.0 * sqrt(gate) * max(m.reach_m for m in members)
-    tree = cKDTree(np.array([m.xy_m for m in members]))
-    found: dict[tuple[int, int], float] = {}
-    for i, j in sorted(tree.query_pairs(reach)):
-        one, other = members[i], members[j]
-        if one.key[:2] == other.key[:2]:
-            continue
-        d2 = _distance2(one, other)
-        if d2 <= gate:
-            found[(i, j)] = d2
-    return found
-
-
-def _distance2(one: _Member, other: _Member) -> float:
-    """Returns the squared Mahalanobis distance; bias states that both share cancel."""
-    _, s = align_biases(
-        [one.track.bias_names, other.track.bias_names], [one.sensitivity, other.sensitivity]
-    )
-    cov = relative_covariance(one.random, s[0], other.random, s[1])
-    cov = cov + np.eye(2) * (one.extent_m2 + other.extent_m2 + 1e-8)
-    d = one.xy_m - other.xy_m
-    return float(d @ np.linalg.solve(cov, d))
-
-
-def _fuse(group: list[_Member], map_frame: MapFrame) -> Target:
+def _fuse(
+    group: Sequence[Member], flight_of: Mapping[Key, FlightTracks], map_frame: MapFrame
+) -> Target:
     """Returns one target from its tracks."""
     names, s = align_biases([m.track.bias_names for m in group], [m.sensitivity for m in group])
     spread = [np.eye(2) * m.extent_m2 if len(group) > 1 else np.zeros((2, 2)) for m in group]
     random = np.array([m.random + e for m, e in zip(group, spread, strict=True)])
     xy, cov, sensitivity = fuse_looks(np.array([m.xy_m for m in group]), random, s)
     lat, lon = (float(v) for v in map_frame.to_geographic(xy[0], xy[1]))
-    back = _map_from_true(map_frame, lat, lon).T
+    back = map_from_true(map_frame, lat, lon).T
     tracks = [m.track for m in group]
     best = max(tracks, key=lambda t: (t.looks, t.probability))
     doubted = sum(t.looks for t in tracks if t.ood)
@@ -318,26 +240,25 @@ def _fuse(group: list[_Member], map_frame: MapFrame) -> Target:
         sensitivity_m=back @ sensitivity,
         bias_names=names,
         probability=combined_probability([t.probability for t in tracks]),
-        calibrated=all(m.flight.calibrated for m in group),
+        calibrated=all(flight_of[m.key].calibrated for m in group),
         ood=2 * doubted > looks,
         area_m2=_weighted_median([t.area_m2 for t in tracks], [t.looks for t in tracks]),
         looks=looks,
         misses=sum(t.misses for t in tracks),
         remedy=best.remedy,
-        evidence=tuple(_evidence(m) for m in group),
+        evidence=tuple(_evidence(m.track, flight_of[m.key]) for m in group),
     )
 
 
-def _evidence(member: _Member) -> Evidence:
-    t = member.track
+def _evidence(t: Track, flight: FlightTracks) -> Evidence:
     return Evidence(
-        flight_id=member.flight.flight_id,
+        flight_id=flight.flight_id,
         track_id=t.track_id,
-        model_hash=member.flight.model_hash,
+        model_hash=flight.model_hash,
         looks=t.looks,
         misses=t.misses,
         probability=t.probability,
-        calibrated=member.flight.calibrated,
+        calibrated=flight.calibrated,
         ood=t.ood,
         lat_deg=t.lat_deg,
         lon_deg=t.lon_deg,
@@ -348,7 +269,7 @@ def _evidence(member: _Member) -> Evidence:
     )
 
 
-def _identifier(key: tuple[str, str, int]) -> str:
+def _identifier(key: Key) -> str:
     text = "\n".join(map(str, key)).encode()
     return f"T-{hashlib.sha256(text).hexdigest()[:10]}"
 
