@@ -97,14 +97,12 @@ class SurveySettings(Settings):
         record: ``armed`` records from arming to landing; ``start`` from the daemon's start.
         pose_wait_s: How long a frame waits for the telemetry that brackets it.
         scan_queue: Frames that may wait for the network in flight; more wait until after landing.
-        orthos: Write one orthocorrected GeoTIFF per scanned frame.
     """
 
     plan: Path | None = None
     record: Literal["armed", "start"] = "armed"
     pose_wait_s: float = Field(2.0, gt=0.0, le=10.0)
     scan_queue: int = Field(8, ge=1, le=1000)
-    orthos: bool = False
 
 
 class StorageSettings(Settings):

@@ -63,6 +63,7 @@ class LiveFlight:
         known: Names of the frames that were committed before (a daemon that was restarted).
         resumed: Whether it was interrupted.
         backlog: Frames that were not scanned in time.
+        looked_back: Whether frames without pose were looked for after landing.
         counts: Frames, placed, scanned, detections, alerts and so on.
         coverage_percent: Imaged share of the plan; NaN where no plan is known.
     """
@@ -77,6 +78,7 @@ class LiveFlight:
     known: frozenset[str] = frozenset()
     resumed: bool = False
     backlog: deque[ScanItem] = field(default_factory=deque)
+    looked_back: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     coverage_percent: float = float("nan")
     gaps: int = 0

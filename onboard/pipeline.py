@@ -123,7 +123,7 @@ class Pipeline:
         self.scan = ScanStage(
             settings, rig, self.plan, self._current, self.telemetry, self.to_scan,
             self._commit_scan, open_eyes or (lambda: open_eyes_or_blind(settings.model)),
-            self.health,
+            lambda: not self.keep.waiting and not self.writer.waiting, self.health,
         )  # fmt: skip
         self._first = [
             StageThread("link", self.telemetry.run, stop, self.health, LIMITS_S["link"]),
@@ -245,7 +245,7 @@ class Pipeline:
         if flight.other_boot:
             return True
         log.info("armed_again flight=%s", flight.flight_id)
-        flight.ended_ns = None
+        flight.ended_ns, flight.looked_back = None, False
         self.phase = Phase.RECORDING
         return False
 
@@ -264,6 +264,7 @@ class Pipeline:
             self.health.count("scan.left_unscanned", len(flight.backlog))
             flight.backlog.clear()
         working = self.keep.waiting or len(self.to_scan) or flight.backlog or self.scan.busy
+        working = working or self.writer.waiting or not (flight.looked_back or hurry)
         self._quiet = 0 if working else self._quiet + 1
         if self._quiet < QUIET_TURNS:
             return

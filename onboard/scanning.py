@@ -25,6 +25,7 @@ from onboard.health import Health
 from onboard.keep.files import keep_chip, keep_frame
 from onboard.keep.flight import amend_header
 from onboard.keep.read import FlightReader
+from onboard.late_poses import place_late
 from onboard.live_flight import LiveFlight, ScanItem, header_crs
 from onboard.live_telemetry import LiveTelemetry
 from onboard.records import Frame, FrameRecord, HeightDatum, Poses
@@ -37,6 +38,9 @@ from onboard.tell.policy import AlertPolicy
 from onboard.writer import Commit
 
 log = logging.getLogger(__name__)
+
+LOOK_BACK_AFTER_NS = 1_500_000_000
+"""After landing: the last frames have arrived and the log holds what surrounds them."""
 
 
 class ScanStage:
@@ -65,6 +69,7 @@ class ScanStage:
         source: BoundedQueue[ScanItem],
         commit: Callable[[Commit], None],
         open_eyes: Callable[[], tuple[Eyes, GossanError | None]],
+        all_stored: Callable[[], bool],
         health: Health,
     ) -> None:
         self._settings = settings
@@ -75,6 +80,7 @@ class ScanStage:
         self._source = source
         self._commit = commit
         self._open_eyes = open_eyes
+        self._all_stored = all_stored
         self._health = health
         self._eyes: Eyes | None = None
         self._processor: SurveyProcessor | None = None
@@ -102,6 +108,12 @@ class ScanStage:
         item = self._source.get(timeout_s)
         if item is None and flight is not None and flight.backlog:
             item = flight.backlog.popleft()
+        if item is None and flight is not None and self._may_look_back(flight):
+            self.busy = True
+            try:
+                self._look_back(flight)
+            finally:
+                self.busy = False
         if item is not None and flight is not None:
             self.busy = True
             try:
@@ -109,6 +121,25 @@ class ScanStage:
             finally:
                 self.busy = False
         self._health.beat("scan")
+
+    def _may_look_back(self, flight: LiveFlight) -> bool:
+        """After landing, once everything that was captured is stored."""
+        if flight.ended_ns is None or flight.looked_back or not self._all_stored():
+            return False
+        return time.monotonic_ns() - flight.ended_ns > LOOK_BACK_AFTER_NS
+
+    def _look_back(self, flight: LiveFlight) -> None:
+        """Puts frames that had no telemetry in time into the backlog, placed from the log."""
+        try:
+            late = place_late(flight.folder, self._rig, self._telemetry.clock.ties())
+        except (GossanError, OSError, ValueError) as error:
+            self._health.event("scan", "warning", "late_placing_failed", str(error))
+            late = []
+        flight.backlog.extend(late)
+        flight.count("placed", len(late))
+        if late:
+            self._health.event("scan", "info", "placed_late", "from the log", len(late))
+        flight.looked_back = True
 
     def _opened(self) -> Eyes:
         eyes, problem = self._open_eyes()

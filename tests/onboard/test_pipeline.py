@@ -217,9 +217,12 @@ def test_recording_outlives_inference_frames_dem_and_telemetry(tmp_path):
         codes = {event.code for event in reader.health()}
     assert len(records) == shot + 3
     assert all((flight.folder / r.kept_path).is_file() for r in records.values())
-    assert {"no_dem", "scan_failed"} <= codes
+    assert {"no_dem", "scan_failed", "placed_late"} <= codes
     assert "unreadable" in records[bad.name].frame.flags
-    assert all(records[p.name].pose is None for p in lost)
+    for path in lost:
+        pose = records[path.name].pose
+        assert pose.flags == (("telemetry_gap",),)
+        assert pose.sigma_enu_m[0, 0] > 1.0
     scanned = [r for n, r in records.items() if n not in {p.name for p in (bad, *lost)}]
     assert all("GPU fell off" in str(r.dropped) for r in scanned)
 
