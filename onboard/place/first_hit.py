@@ -221,7 +221,7 @@ def _march(
         past = t >= end[live]
         status[live[past & ~below]] = np.where(over_void[live[past & ~below]], VOID, OUTSIDE_DEM)
         going = ~below & ~past
-        ahead = _stride(part, tiled, t, step[live], x, y, flat[live])
+        ahead = _stride(part, tiled, t, step[live], (x, y, clear), flat[live])
         high[live[going]] = np.minimum(t + ahead, end[live])[going]
         live = live[going]
     return low, high, status
@@ -239,17 +239,25 @@ def _stride(
     tiled: GridTerrain | None,
     t: Floats,
     step: Floats,
-    x: Floats,
-    y: Floats,
+    place: tuple[Floats, Floats, Floats],
     flat: Floats,
 ) -> Floats:
-    """Returns the next step: half a post, or a whole tile where all posts around lie lower."""
+    """Returns the next step: at least half a post, more where the ground cannot reach the ray.
+
+    Within one tile side it cannot where all posts around lie lower, nor before the clearance is
+    used up at the steepest slope around.
+    """
     if tiled is None:
         return step
+    x, y, clear = place
+    top, steep = tiled.around(x, y)
     long = np.maximum(0.98 * tiled.tile_m / np.maximum(flat, 1e-9), step)
-    lowest = np.minimum(rays.at(t)[2], rays.at(t + long)[2])
-    free = lowest > tiled.ceiling_m(x, y)
-    return np.where(free, long, step)
+    here = rays.start[:, 2] + t * (rays.rise + t * rays.bend)
+    free = here + np.minimum(0.0, long * rays.rise) > top
+    closing = 1.002 * np.maximum(steep, 0.0) * flat - rays.rise
+    safe = np.where(closing > 0, clear / np.maximum(closing, 1e-12), np.inf)
+    safe = np.where(np.isnan(clear), 0.0, safe)
+    return np.where(free, long, np.maximum(step, np.minimum(0.999 * safe, long)))
 
 
 def _within(x: Floats, y: Floats, terrain: Terrain) -> Bools:

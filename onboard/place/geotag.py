@@ -24,6 +24,7 @@ from onboard.records import CHI2_2_P90, Floats, GroundPoints, HeightDatum, Ints,
 __all__ = ["ce90_m", "ellipse", "first_hit", "geotag", "row_time_s", "scene_centres"]
 
 POINTS_AT_ONCE = 65_536
+SIGMA_POINTS_AT_ONCE = 200_000
 ROUGH_SHARE = 0.05
 """The ground counts as flat to the footprint while, on eight points of the linear 90 % ellipse, its
 departure from the tangent plane moves the ray's hit by at most this share of the ellipse."""
@@ -259,15 +260,14 @@ def _spread(
         errors.sensitivity[hit], 1, 2
     )
     rough = _is_rough(ground.surface, xy, normal, unit, to_enu, total)
-    again = np.flatnonzero(rough)
-    if len(again):
+    for again in _batches(np.flatnonzero(rough), SIGMA_POINTS_AT_ONCE // (2 * len(causes) + 1)):
         at = hit[again]
-        pairs = [
-            _meet_again(ground.take(again), look.rays[again], origin[again], local.take(again),
-                        xy[again], to_enu[again], push.take(at), column[again])
-            for push, column in zip(causes, columns, strict=True)
-        ]  # fmt: skip
-        _fill(errors, at, causes, [odd for odd, _ in pairs], [even for _, even in pairs])
+        aim = _Aim(ground.take(again), look.rays[again], origin[again], local.take(again),
+                   xy[again], to_enu[again])  # fmt: skip
+        odd, even = _meet_again(
+            aim, [push.take(at) for push in causes], [column[again] for column in columns]
+        )
+        _fill(errors, at, causes, odd, even)
     return rough, facing < GRAZING_COS
 
 
@@ -330,29 +330,44 @@ def _conjugate_axes(cov: Floats) -> tuple[Floats, Floats, Floats]:
     return np.stack([a, b], 1), np.stack([zero, c], 1), np.zeros((len(a), 2))
 
 
-def _meet_again(
-    ground: _Ground,
-    rays: Floats,
-    origin: Floats,
-    local: LocalMap,
-    xy: Floats,
-    to_enu: Floats,
-    push: Push,
-    linear: Floats,
-) -> tuple[Floats, Floats]:
-    """Returns odd (one σ) and even parts of the displacement at ±√3 σ, the ground met again.
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """m rays that are pushed: where they start, where they hit."""
 
-    Second moments about the point: Σ(δ₊δ₊ᵀ + δ₋δ₋ᵀ)/6 = odd oddᵀ + 3 even evenᵀ.
+    ground: _Ground
+    rays: Floats
+    origin: Floats
+    local: LocalMap
+    xy: Floats
+    to_enu: Floats
+
+
+def _meet_again(
+    aim: _Aim, causes: list[Push], linear: list[Floats]
+) -> tuple[list[Floats], list[Floats]]:
+    """Returns odd (one σ) and even parts of each cause's displacement, rays moved by ±√3 σ.
+
+    Second moments about the point: Σ(δ₊δ₊ᵀ + δ₋δ₋ᵀ)/6 = odd oddᵀ + 3 even evenᵀ. All pushed rays
+    of all causes are traced together.
     """
-    shifts = []
-    for amount in (ROOT3, -ROOT3):
-        move, pushed, lift = push.applied(rays, amount)
-        hits = ground.hit(_moved(ground.map_frame, local, origin, move), local, pushed, lift)
-        shift = np.stack([hits.x_m, hits.y_m], axis=1) - xy
-        shift = (to_enu @ shift[..., None])[..., 0]
-        shifts.append(np.where(np.isfinite(shift), shift, amount * linear))
-    ahead, back = shifts
-    return (ahead - back) / (2 * ROOT3), (ahead + back) / 6.0
+    amounts = [(i, amount) for i in range(len(causes)) for amount in (ROOT3, -ROOT3)]
+    pushed = [causes[i].applied(aim.rays, amount) for i, amount in amounts]
+    move, rays, lift = (np.concatenate(part) for part in zip(*pushed, strict=True))
+    m = len(aim.rays)
+    each = np.tile(np.arange(m), len(amounts))
+    local = aim.local.take(each)
+    origin = _moved(aim.ground.map_frame, local, aim.origin[each], move)
+    hits = aim.ground.take(each).hit(origin, local, rays, lift)
+    shift = np.stack([hits.x_m, hits.y_m], axis=1) - aim.xy[each]
+    shift = (aim.to_enu[each] @ shift[..., None])[..., 0]
+    expected = np.concatenate([amount * linear[i] for i, amount in amounts])
+    shift = np.where(np.isfinite(shift), shift, expected).reshape(len(causes), 2, m, 2)
+    ahead, back = shift[:, 0], shift[:, 1]
+    return list((ahead - back) / (2 * ROOT3)), list((ahead + back) / 6.0)
+
+
+def _batches(index: Ints, size: int) -> list[Ints]:
+    return [index[i : i + max(size, 1)] for i in range(0, len(index), max(size, 1))]
 
 
 def _points(

@@ -136,6 +136,7 @@ class GridTerrain:
     voids: int = 0
     z_range: tuple[float, float] = (0.0, 0.0)
     _tops: Floats | None = None
+    _steep: Floats | None = None
 
     def __post_init__(self) -> None:
         z = np.ascontiguousarray(self.z, dtype=np.float64)
@@ -148,7 +149,8 @@ class GridTerrain:
         object.__setattr__(self, "z", z)
         object.__setattr__(self, "z_range", known)
         object.__setattr__(self, "voids", int(z.size - seen.sum()))
-        object.__setattr__(self, "_tops", _tile_tops(z))
+        object.__setattr__(self, "_tops", _tile_maxima(z))
+        object.__setattr__(self, "_steep", _tile_maxima(_steepness(z, self.dx, self.dy)))
 
     @property
     def is_plane(self) -> bool:
@@ -173,7 +175,7 @@ class GridTerrain:
 
     @property
     def tile_m(self) -> float:
-        """Side of the tiles of ``ceiling_m``."""
+        """Side of the tiles of ``around``."""
         return TILE_POSTS * self.post_m
 
     def height_m(self, x_m: ArrayLike, y_m: ArrayLike) -> Floats:
@@ -191,19 +193,36 @@ class GridTerrain:
         south = flat[at + cols] * (1 - u) + flat[at + cols + 1] * u
         return np.asarray(np.where(inside, north * (1 - v) + south * v, np.nan))
 
-    def ceiling_m(self, x_m: Floats, y_m: Floats) -> Floats:
-        """Returns the highest post within one tile side of map positions; −∞ where none is."""
+    def around(self, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
+        """Returns the highest post and the steepest slope within one tile side of positions.
+
+        −∞ where there are no posts.
+        """
         assert self._tops is not None  # noqa: S101
-        tops = self._tops
-        j = np.floor((x_m - self.x0) / (self.dx * TILE_POSTS))
-        i = np.floor((y_m - self.y0) / (self.dy * TILE_POSTS))
-        j = np.clip(np.nan_to_num(j), -1, tops.shape[1] - 2).astype(np.int64) + 1
-        i = np.clip(np.nan_to_num(i), -1, tops.shape[0] - 2).astype(np.int64) + 1
-        return np.asarray(tops[i, j])
+        assert self._steep is not None  # noqa: S101
+        rows, cols = self._tops.shape
+        j = (x_m - self.x0) / (self.dx * TILE_POSTS) + 1.0
+        i = (y_m - self.y0) / (self.dy * TILE_POSTS) + 1.0
+        j = np.clip(j, 0.0, cols - 1.0).astype(np.int64)
+        i = np.clip(i, 0.0, rows - 1.0).astype(np.int64)
+        at = i * cols + j
+        return self._tops.ravel()[at], self._steep.ravel()[at]
 
 
-def _tile_tops(z: Floats) -> Floats:
-    """Returns the highest post of each tile and its eight neighbours, with a rim of one tile."""
+def _steepness(z: Floats, dx: float, dy: float) -> Floats:
+    """Returns for each post the steepest slope of the four cells around it; NaN beside voids."""
+    rows, cols = z.shape
+    cell = np.full((rows + 1, cols + 1), -np.inf)
+    with np.errstate(invalid="ignore"):
+        gx, gy = np.abs(np.diff(z, axis=1)) / dx, np.abs(np.diff(z, axis=0)) / -dy
+        both = np.maximum(gx[:-1], gx[1:]) ** 2 + np.maximum(gy[:, :-1], gy[:, 1:]) ** 2
+    cell[1:-1, 1:-1] = np.where(np.isfinite(both), np.sqrt(both), -np.inf)
+    tall = np.maximum(cell[:-1], cell[1:])
+    return np.asarray(np.maximum(tall[:, :-1], tall[:, 1:]))
+
+
+def _tile_maxima(z: Floats) -> Floats:
+    """Returns the highest value of each tile and its eight neighbours, with a rim of one tile."""
     rows, cols = (-(-n // TILE_POSTS) for n in z.shape)
     padded = np.full((rows * TILE_POSTS, cols * TILE_POSTS), -np.inf)
     padded[: z.shape[0], : z.shape[1]] = np.where(np.isfinite(z), z, -np.inf)

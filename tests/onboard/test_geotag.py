@@ -316,7 +316,7 @@ def test_points_that_are_doubtful_or_not_placed_say_why(
         "void": replace(hole, z=hole.z),
     }
     index = np.array([-1 if flag == "no_pose" else 0])
-    rig = with_camera(make_rig(), "k1", -0.15)  # no inverse beyond a radius of 1.2
+    rig = with_camera(make_rig(), "k1", -0.25)  # no inverse beyond a radius of 1.1
     points = geotag(make_poses(*view), index, np.array(uv), 1.0, rig, grounds[ground], MAP)
     assert flag in points.flags[0]
     is_placed = flag in ("outside_image", "grazing")
