@@ -6,11 +6,8 @@ velocity, attitudes on quaternion and rate. GNSS heights level the drifting baro
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,67 +16,34 @@ from calibration.geodesy import geoid_m
 from calibration.rig import Defaults, Rig
 from calibration.rotations import (
     A_BODY_CAM,
-    quat_from_r,
     r_from_quat,
     r_from_ypr,
     rot_log,
     ypr_from_r,
 )
-from onboard.place.hermite import Bracket, Samples, bracket, hermite, hermite_attitude
-from onboard.records import Bools, Floats, HeightDatum, Poses
-
-MAX_EXTRAPOLATION_S = 2.0
-MAX_GAP_S = 10.0
-"""Between samples further apart than this nothing is interpolated."""
-GAP_S = 0.8
-GAP_RATIO = 3.0
-"""A gap longer than this many usual intervals (and GAP_S) is flagged and its σ grows."""
-GAP_TILT_RAD_PER_S2 = np.radians(3.0) / 3.3**2
-GAP_M_PER_S2 = 0.85 / 3.3**2
-"""Measured: across a gap of 3.3 s Hermite errs by up to 3° and 0.85 m."""
-EXTRAPOLATED_RAD_PER_S = np.radians(4.0)
-EXTRAPOLATED_MPS2 = 2.0
-QUATERNION_GAP_S = 0.5
-"""ATTITUDE_QUATERNION is preferred where its samples are not further apart than this."""
-LEVEL_WINDOW_S = 30.0
-LEVEL_FIXES = 5
-BAROMETRIC_SIGMA_M = 4.0
-NO_GIMBAL_SIGMA_RAD = np.radians(5.0)
-WGS84_A_M = 6378137.0
-WGS84_E2 = 6.694379990141317e-3
-
-AttitudeStream = Literal["quaternion", "euler"]
-
-
-@dataclass(slots=True)
-class _Epoch:
-    """The samples of one run of the autopilot between two boots."""
-
-    quaternion: Samples = field(default_factory=lambda: Samples(7))
-    euler: Samples = field(default_factory=lambda: Samples(7))
-    position: Samples = field(default_factory=lambda: Samples(6))
-    gps: Samples = field(default_factory=lambda: Samples(6))
-    gimbal: Samples = field(default_factory=lambda: Samples(5))
-    datum: HeightDatum = "egm96"
-
-    def all_samples(self) -> tuple[Samples, ...]:
-        return self.quaternion, self.euler, self.position, self.gps, self.gimbal
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """The vehicle's state at m times; ``reason`` is a code where it is not known."""
-
-    lat_deg: Floats
-    lon_deg: Floats
-    alt_m: Floats
-    v_ned: Floats
-    r_ned_body: Floats
-    omega_body: Floats
-    sigma_extra_m: Floats
-    sigma_extra_rad: Floats
-    flags: list[list[str]]
-    reason: list[str]
+from onboard.place.hermite import Samples
+from onboard.place.vehicle_state import (
+    EXTRAPOLATED_MPS2,
+    EXTRAPOLATED_RAD_PER_S,
+    GAP_M_PER_S2,
+    GAP_TILT_RAD_PER_S2,
+    LEVEL_FIXES,
+    NO_GIMBAL_SIGMA_RAD,
+    AttitudeStream,
+    Epoch,
+    State,
+    accuracies,
+    angles,
+    as_quaternion,
+    at_camera,
+    attitude_at,
+    gimbal_at,
+    grown,
+    mark,
+    position_at,
+    windowed_median,
+)
+from onboard.records import Floats, HeightDatum, Poses
 
 
 class PoseBuffer:
@@ -95,7 +59,7 @@ class PoseBuffer:
     def __init__(self, horizon_s: float | None = None) -> None:
         self.horizon_s = horizon_s
         self.notes: list[str] = []
-        self._epochs = [_Epoch()]
+        self._epochs = [Epoch()]
         self._lock = threading.RLock()
 
     # ---- what comes in
@@ -108,7 +72,7 @@ class PoseBuffer:
         stream: AttitudeStream = "euler",
     ) -> None:
         """Adds an attitude body → NED, (4,) quaternion or (3, 3) matrix, with its body rates."""
-        q = _as_quaternion(attitude)
+        q = as_quaternion(attitude)
         with self._lock:
             samples = getattr(self._epochs[-1], stream)
             samples.add(t_boot_s, (*q, *rates_body_rps))
@@ -149,7 +113,7 @@ class PoseBuffer:
     def add_gimbal(self, t_boot_s: float, q: ArrayLike, yaw_earth: bool) -> None:
         """Adds a gimbal's attitude; its yaw is from north, or else from the vehicle's heading."""
         with self._lock:
-            row = (*_as_quaternion(q), 1.0 if yaw_earth else 0.0)
+            row = (*as_quaternion(q), 1.0 if yaw_earth else 0.0)
             self._epochs[-1].gimbal.add(t_boot_s, row)
             self._forget(self._epochs[-1].gimbal, t_boot_s)
 
@@ -158,7 +122,7 @@ class PoseBuffer:
         with self._lock:
             if self.horizon_s is not None:
                 self._epochs.clear()
-            self._epochs.append(_Epoch())
+            self._epochs.append(Epoch())
 
     # ---- what goes out
 
@@ -227,7 +191,7 @@ class PoseBuffer:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _state(self, run: _Epoch, t: Floats) -> _State:
+    def _state(self, run: Epoch, t: Floats) -> State:
         n = len(t)
         flags: list[list[str]] = [[] for _ in range(n)]
         reason = ["" if np.isfinite(value) else "no_time" for value in t]
@@ -239,32 +203,32 @@ class PoseBuffer:
             nans = np.full((n, 3), np.nan)
             turned = np.full((n, 3, 3), np.nan)
             one = np.full(n, np.nan)
-            return _State(one, one, one, nans, turned, nans, one, one, flags, reason)
+            return State(one, one, one, nans, turned, nans, one, one, flags, reason)
         t = np.where(np.isfinite(t), t, 0.0)
-        lla, v_ned, spot = _position(fixes, len(run.position) > 0, t)
-        q, omega, turn = _attitude(run, t)
-        extra_m = _grown(spot, fixes.t, GAP_M_PER_S2)
+        lla, v_ned, spot = position_at(fixes, len(run.position) > 0, t)
+        q, omega, turn = attitude_at(run, t)
+        extra_m = grown(spot, fixes.t, GAP_M_PER_S2)
         extra_m += 0.5 * EXTRAPOLATED_MPS2 * spot.beyond_s**2
-        extra_rad = _grown(turn, max(streams, key=len).t, GAP_TILT_RAD_PER_S2)
+        extra_rad = grown(turn, max(streams, key=len).t, GAP_TILT_RAD_PER_S2)
         extra_rad += EXTRAPOLATED_RAD_PER_S * np.abs(turn.beyond_s)
-        _mark(flags, reason, (spot, fixes.t), (turn, max(streams, key=len).t))
+        mark(flags, reason, (spot, fixes.t), (turn, max(streams, key=len).t))
         r_ned_body = r_from_quat(q)
-        return _State(
+        return State(
             lla[:, 0], lla[:, 1], lla[:, 2], v_ned, r_ned_body, omega, extra_m, extra_rad,
             flags, reason,
         )  # fmt: skip
 
     def _poses(
-        self, run: _Epoch, state: _State, t: Floats, frames: Sequence[str], rig: Rig | None
+        self, run: Epoch, state: State, t: Floats, frames: Sequence[str], rig: Rig | None
     ) -> Poses:
         flags = state.flags
         datum, alt_m, levelled = self._level(run, state, t)
         for mine in flags if not levelled else []:
             mine.append("height_barometric")
         r_ned_cam, omega_ned, extra_heading = self._camera(run, state, t, rig)
-        lat, lon, up, v_ned = _at_camera(state, alt_m, rig)
-        sigma, bias = _accuracies(run, t, rig.defaults if rig else Defaults(), levelled)
-        tilt, heading, bias_heading = _angles(rig.defaults if rig else Defaults(), len(t))
+        lat, lon, up, v_ned = at_camera(state, alt_m, rig)
+        sigma, bias = accuracies(run, t, rig.defaults if rig else Defaults(), levelled)
+        tilt, heading, bias_heading = angles(rig.defaults if rig else Defaults(), len(t))
         return Poses(
             frame=tuple(frames),
             lat_deg=lat,
@@ -284,7 +248,7 @@ class PoseBuffer:
             flags=tuple(tuple(mine) for mine in flags),
         )
 
-    def _level(self, run: _Epoch, state: _State, t: Floats) -> tuple[HeightDatum, Floats, bool]:
+    def _level(self, run: Epoch, state: State, t: Floats) -> tuple[HeightDatum, Floats, bool]:
         """Returns datum, heights levelled by GNSS, and whether there were fixes to do it."""
         if run.datum not in ("egm96", "ellipsoid"):
             return run.datum, state.alt_m, False
@@ -297,13 +261,13 @@ class PoseBuffer:
             return "ellipsoid", alt_m, len(run.position) == 0
         typical_n = float(geoid_m(run.gps.x[:1, 0], run.gps.x[:1, 1])[0])
         off = self._gnss_minus_baro(run, typical_n)
-        level = _windowed_median(run.gps.t, off, t)
+        level = windowed_median(run.gps.t, off, t)
         good = np.isfinite(level)
         if good.any():
             self._note(f"GNSS levels the barometric height by {np.nanmedian(level):+.1f} m")
         return "ellipsoid", alt_m + np.where(good, level, 0.0), bool(good.all())
 
-    def _gnss_minus_baro(self, run: _Epoch, n_m: float) -> Floats:
+    def _gnss_minus_baro(self, run: Epoch, n_m: float) -> Floats:
         """Returns for each fix its ellipsoidal height minus that of the fused position."""
         alt_geoid, alt_ellipsoid = run.gps.x[:, 2], run.gps.x[:, 3]
         said = np.isfinite(alt_ellipsoid)
@@ -311,13 +275,13 @@ class PoseBuffer:
         if same.any():
             self._note("GPS_RAW_INT.alt_ellipsoid repeats alt: alt is read as height above EGM96")
         height = np.where(said & ~same, alt_ellipsoid, alt_geoid + n_m)
-        lla, _, spot = _position(run.position, True, run.gps.t)
+        lla, _, spot = position_at(run.position, True, run.gps.t)
         baro = lla[:, 2] + (n_m if run.datum == "egm96" else 0.0)
         usable = (spot.beyond_s == 0.0) & (spot.gap_s < 2.0)
         return np.asarray(np.where(usable, height - baro, np.nan))
 
     def _camera(
-        self, run: _Epoch, state: _State, t: Floats, rig: Rig | None
+        self, run: Epoch, state: State, t: Floats, rig: Rig | None
     ) -> tuple[Floats, Floats, Floats]:
         """Returns camera attitude, its rate in NED, and what heading σ grows by."""
         none = np.zeros(len(t))
@@ -333,148 +297,11 @@ class PoseBuffer:
                 mine.append("no_gimbal_attitude")
             r_gimbal = r_from_ypr(yaw, np.full(len(t), -np.pi / 2), none)
             return rig.mount.r_ned_cam(r_gimbal @ A_BODY_CAM), omega_ned, none + NO_GIMBAL_SIGMA_RAD
-        r_now = rig.mount.r_ned_cam(_gimbal(run, t, state.r_ned_body) @ A_BODY_CAM)
+        r_now = rig.mount.r_ned_cam(gimbal_at(run, t, state.r_ned_body) @ A_BODY_CAM)
         step = 0.05
-        later = _gimbal(run, t + step, r_from_quat(_attitude(run, t + step)[0])) @ A_BODY_CAM
+        later = gimbal_at(run, t + step, r_from_quat(attitude_at(run, t + step)[0])) @ A_BODY_CAM
         turned = rig.mount.r_ned_cam(later) @ np.swapaxes(r_now, 1, 2)
         known = np.isfinite(turned).all(axis=(1, 2))
         rate = np.full((len(t), 3), np.nan)
         rate[known] = rot_log(turned[known]) / step
         return r_now, rate, none
-
-
-def _as_quaternion(attitude: ArrayLike) -> tuple[float, float, float, float]:
-    if isinstance(attitude, tuple):
-        w, x, y, z = attitude
-    else:
-        a = np.asarray(attitude, dtype=np.float64)
-        w, x, y, z = (quat_from_r(a) if a.shape == (3, 3) else a).tolist()
-    length = math.sqrt(w * w + x * x + y * y + z * z)
-    return w / length, x / length, y / length, z / length
-
-
-def _position(samples: Samples, fused: bool, t: Floats) -> tuple[Floats, Floats, Bracket]:
-    """Returns (m, 3) lat, lon, height, (m, 3) velocity NED, and where the times fall."""
-    x = samples.x
-    north, east = metres_per_degree(x[:, 0], x[:, 2])
-    v_ned = x[:, 3:6] if fused else np.full((len(x), 3), np.nan)
-    rate = np.stack([v_ned[:, 0] / north, v_ned[:, 1] / east, -v_ned[:, 2]], axis=1)
-    lla, slope = hermite(x[:, :3], rate, samples.t, t)
-    north, east = metres_per_degree(lla[:, 0], lla[:, 2])
-    v = np.stack([slope[:, 0] * north, slope[:, 1] * east, -slope[:, 2]], axis=1)
-    return lla, v, bracket(samples.t, t)
-
-
-def _attitude(run: _Epoch, t: Floats) -> tuple[Floats, Floats, Bracket]:
-    """Returns quaternions, body rates and brackets, from ATTITUDE_QUATERNION where it is dense."""
-    found = []
-    for samples in (run.quaternion, run.euler):
-        if len(samples):
-            q, w = hermite_attitude(samples.x[:, :4], samples.x[:, 4:7], samples.t, t)
-            found.append((q, w, bracket(samples.t, t)))
-    if len(found) == 1:
-        return found[0]
-    (q, w, b), (q2, w2, b2) = found
-    use: Bools = (b.gap_s <= QUATERNION_GAP_S) & (np.abs(b.beyond_s) <= np.abs(b2.beyond_s))
-    merged = Bracket(
-        np.where(use, b.before, b2.before),
-        np.where(use, b.after, b2.after),
-        np.where(use, b.gap_s, b2.gap_s),
-        np.where(use, b.beyond_s, b2.beyond_s),
-    )
-    return np.where(use[:, None], q, q2), np.where(use[:, None], w, w2), merged
-
-
-def _gimbal(run: _Epoch, t: Floats, r_ned_body: Floats) -> Floats:
-    """Returns the gimbal's rotations gimbal (FRD) → NED."""
-    nan_rates = np.full((len(run.gimbal), 3), np.nan)
-    q, _ = hermite_attitude(run.gimbal.x[:, :4], nan_rates, run.gimbal.t, t)
-    earth = run.gimbal.x[bracket(run.gimbal.t, t).before, 4] > 0.5
-    yaw, _, _ = ypr_from_r(r_ned_body)
-    heading = r_from_ypr(np.where(earth, 0.0, yaw), np.zeros(len(t)), np.zeros(len(t)))
-    return np.asarray(heading @ r_from_quat(q))
-
-
-def _usual_interval(t_samples: Floats) -> float:
-    return float(np.median(np.diff(t_samples))) if len(t_samples) > 1 else 0.0
-
-
-def _grown(b: Bracket, t_samples: Floats, per_s2: float) -> Floats:
-    """Returns the σ that a gap adds: nothing within the usual interval, then with its square."""
-    limit = max(GAP_S, GAP_RATIO * _usual_interval(t_samples))
-    return np.where(b.gap_s > limit, per_s2 * b.gap_s**2, 0.0)
-
-
-def _mark(flags: list[list[str]], reason: list[str], *brackets: tuple[Bracket, Floats]) -> None:
-    """Writes what the brackets say into flags and reasons."""
-    for b, t_samples in brackets:
-        limit = max(GAP_S, GAP_RATIO * _usual_interval(t_samples))
-        for i, (gap, beyond) in enumerate(zip(b.gap_s, b.beyond_s, strict=True)):
-            if abs(beyond) > MAX_EXTRAPOLATION_S or gap > MAX_GAP_S:
-                reason[i] = reason[i] or "no_telemetry"
-            elif beyond != 0.0 and "extrapolated" not in flags[i]:
-                flags[i].append("extrapolated")
-            elif gap > limit and "telemetry_gap" not in flags[i]:
-                flags[i].append("telemetry_gap")
-
-
-def _at_camera(
-    state: _State, alt_m: Floats, rig: Rig | None
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Returns latitude, longitude, height and velocity of the projection centre."""
-    if rig is None:
-        return state.lat_deg, state.lon_deg, alt_m, state.v_ned
-    lever = np.asarray(rig.mount.lever_arm_m, dtype=np.float64)
-    r_ned_body = rig.mount.level(state.r_ned_body)
-    off = r_ned_body @ lever
-    north, east = metres_per_degree(state.lat_deg, alt_m)
-    swing = (r_ned_body @ np.cross(state.omega_body, lever)[..., None])[..., 0]
-    lat, lon = state.lat_deg + off[:, 0] / north, state.lon_deg + off[:, 1] / east
-    return lat, lon, alt_m - off[:, 2], state.v_ned + swing
-
-
-def _accuracies(
-    run: _Epoch, t: Floats, defaults: Defaults, levelled: bool
-) -> tuple[Floats, Floats]:
-    """Returns (m, 3) random σ and (m, 3) shared σ of east, north, up.
-
-    Where the receiver states its accuracy, it is what both together come to; the rig's σ say how
-    it is divided. Without levelling the shared σ of the height is the barometer's.
-    """
-    one = np.ones((len(t), 1))
-    sigma = one * np.array([[defaults.sigma_e_m, defaults.sigma_n_m, defaults.sigma_u_m]])
-    bias = one * np.array([[defaults.bias_e_m, defaults.bias_n_m, defaults.bias_u_m]])
-    if len(run.gps):
-        i = bracket(run.gps.t, np.where(np.isfinite(t), t, 0.0)).before
-        said = run.gps.x[i][:, [4, 4, 5]]
-        total = np.hypot(sigma, bias)
-        scale = np.where(np.isfinite(said) & (total > 0.0), said / np.maximum(total, 1e-9), 1.0)
-        sigma, bias = sigma * scale, bias * scale
-    if not levelled:
-        bias[:, 2] = np.hypot(bias[:, 2], BAROMETRIC_SIGMA_M)
-    return sigma, bias
-
-
-def _angles(defaults: Defaults, n: int) -> tuple[Floats, Floats, Floats]:
-    degrees = (defaults.sigma_tilt_deg, defaults.sigma_heading_deg, defaults.bias_heading_deg)
-    tilt, heading, bias = (np.full(n, np.radians(value)) for value in degrees)
-    return tilt, heading, bias
-
-
-def _windowed_median(t_samples: Floats, values: Floats, t: Floats) -> Floats:
-    """Returns medians of the values within the window around each time; NaN of too few."""
-    good = np.isfinite(values)
-    ts, x = t_samples[good], values[good]
-    lo = np.searchsorted(ts, t - LEVEL_WINDOW_S)
-    hi = np.searchsorted(ts, t + LEVEL_WINDOW_S)
-    picks = [x[a:b] if b - a >= LEVEL_FIXES else x for a, b in zip(lo, hi, strict=True)]
-    return np.array([np.median(p) if len(p) >= LEVEL_FIXES else np.nan for p in picks])
-
-
-def metres_per_degree(lat_deg: Floats, alt_m: Floats) -> tuple[Floats, Floats]:
-    """Returns metres north and east per degree at a height, by the WGS84 radii."""
-    sin2 = np.sin(np.radians(lat_deg)) ** 2
-    w = 1.0 - WGS84_E2 * sin2
-    meridian = WGS84_A_M * (1.0 - WGS84_E2) / w**1.5 + alt_m
-    parallel = (WGS84_A_M / np.sqrt(w) + alt_m) * np.cos(np.radians(lat_deg))
-    return np.radians(1.0) * meridian, np.radians(1.0) * parallel

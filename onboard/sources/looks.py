@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from onboard.place.trajectory import metres_per_degree
+from onboard.place.vehicle_state import metres_per_degree
 from onboard.records import Floats, Frame, Image, Poses
 from onboard.sources.errors import DamagedFrame
 from onboard.sources.pixels import read_gray

@@ -14,7 +14,8 @@ from calibration.geodesy import geoid_m
 from calibration.rig import Clock, Mount, Rig
 from calibration.rotations import A_BODY_CAM, quat_from_r, r_from_quat, r_from_ypr, rot_log
 from onboard.place.hermite import Samples, hermite, hermite_attitude
-from onboard.place.trajectory import PoseBuffer, metres_per_degree
+from onboard.place.trajectory import PoseBuffer
+from onboard.place.vehicle_state import metres_per_degree
 from onboard.records import Floats
 
 LAT, LON = 46.8, -91.9
