@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 GSD_FRAMES = 25
 SIGMA_STEP_PX = 48
+SIGMA_LEAST = 9
 REMEDIES = {
     "no_pose": "see the source's own flags; give --poses",
     "no_ground": "check that the DEM covers the frame, and the datums of DEM and poses",
@@ -245,8 +246,8 @@ def sigma_en_m(ortho: Ortho, pose: Poses, job: OrthoJob) -> NDArray[np.float32]:
     On a lattice of 48 pixels; between its points linear; NaN where not seen.
     """
     grid = ortho.grid
-    cols = np.linspace(0, grid.width - 1, max(2, grid.width // SIGMA_STEP_PX))
-    rows = np.linspace(0, grid.height - 1, max(2, grid.height // SIGMA_STEP_PX))
+    cols = np.linspace(0, grid.width - 1, max(SIGMA_LEAST, grid.width // SIGMA_STEP_PX))
+    rows = np.linspace(0, grid.height - 1, max(SIGMA_LEAST, grid.height // SIGMA_STEP_PX))
     u, v = np.meshgrid(cols, rows)
     source = ortho.map.source_px(np.stack([u.ravel(), v.ravel()], axis=1))
     beside = ~job.rig.camera.inside(np.nan_to_num(source, nan=-1e9))
