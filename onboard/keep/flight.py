@@ -160,8 +160,8 @@ def safe_flight_id(text: str) -> str:
 
 
 def list_flights(root: Path) -> list[Path]:
-    """Returns the flight folders directly under ``root``, by name."""
-    return sorted(path.parent for path in root.glob(f"*/{HEADER}"))
+    """Returns the flight folders directly under ``root``, by name; hidden ones are not ready."""
+    return sorted(path.parent for path in root.glob(f"[!.]*/{HEADER}"))
 
 
 def is_closed(folder: Path) -> bool:

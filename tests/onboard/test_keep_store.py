@@ -367,6 +367,7 @@ def test_header_round_trip_and_refusals(tmp_path: Path) -> None:
     assert (folder / "rig.toml").read_bytes() == b"x = 1\n"
     assert amend_header(folder, crs_wkt="other").crs_wkt == "other"
     assert read_header(folder).crs_wkt == "other"
+    shutil.copytree(folder, tmp_path / ".f2.part")
     assert list_flights(tmp_path) == [folder]
     with pytest.raises(FlightExistsError):
         create_flight(tmp_path, header)
