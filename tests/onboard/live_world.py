@@ -87,7 +87,8 @@ class Aircraft:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(5.0)
+        if self._thread.is_alive():
+            self._thread.join(5.0)
         self._socket.close()
 
     def take_off(self) -> None:
