@@ -89,11 +89,12 @@ class Camera:
 
         NaN where the model has no inverse.
         """
-        xy = self._undistort(self._normalised(uv))
-        if self.model == "opencv":
-            return np.concatenate([xy, np.ones((len(xy), 1)) + 0.0 * xy[:, :1]], axis=1)
-        theta = np.hypot(xy[:, 0], xy[:, 1])
-        return np.concatenate([xy * np.sinc(theta / np.pi)[:, None], np.cos(theta)[:, None]], 1)
+        return self.sight(uv).rays()
+
+    def sight(self, uv: ArrayLike) -> Sight:
+        """Returns pixels (n, 2) undistorted once, for their rays and both Jacobians."""
+        distorted = self._normalised(uv)
+        return Sight(self, distorted, self._undistort(distorted))
 
     def project(self, xyz: ArrayLike) -> Floats:
         """Returns the (n, 2) pixels of camera-frame points (n, 3).
@@ -121,10 +122,7 @@ class Camera:
 
     def unproject_jacobian(self, uv: ArrayLike) -> Floats:
         """Returns the (n, 3, 2) derivatives of the rays with respect to their pixels."""
-        xy = self._undistort(self._normalised(uv))
-        inverse = _inverse_2x2(self._distort_jacobian(xy))
-        per_pixel = inverse / np.array([self.fx_px, self.fy_px])
-        return np.asarray(self._ray_jacobian(xy) @ per_pixel)
+        return self.sight(uv).by_pixel()
 
     def intrinsic_jacobian(self, uv: ArrayLike, names: tuple[str, ...]) -> Floats:
         """Returns the (n, 3, k) derivatives of the rays with respect to intrinsics.
@@ -133,12 +131,7 @@ class Camera:
             uv: (n, 2) pixels, held fixed.
             names: k of ``fx_px, fy_px, cx_px, cy_px`` and the distortion's terms.
         """
-        distorted = self._normalised(uv)
-        xy = self._undistort(distorted)
-        inverse = _inverse_2x2(self._distort_jacobian(xy))
-        columns = [self._distorted_by(name, distorted, xy) for name in names]
-        by_name = np.stack(columns, axis=-1) if columns else np.zeros((len(xy), 2, 0))
-        return np.asarray(self._ray_jacobian(xy) @ (inverse @ by_name))
+        return self.sight(uv).by_intrinsics(names)
 
     def scaled(self, width_px: int, height_px: int) -> Camera:
         """Returns the camera of the same image resized to another number of pixels."""
@@ -226,11 +219,8 @@ class Camera:
         return jac
 
     def _ray_jacobian(self, xy: Floats) -> Floats:
-        """Returns the (n, 3, 2) derivatives of the ray by undistorted plane coordinates."""
+        """Returns the (n, 3, 2) derivatives of a fisheye's ray by undistorted coordinates."""
         jac = np.zeros((len(xy), 3, 2))
-        if self.model == "opencv":
-            jac[:, 0, 0] = jac[:, 1, 1] = 1.0
-            return jac
         theta2 = xy[:, 0] ** 2 + xy[:, 1] ** 2
         theta = np.sqrt(theta2)
         small = theta < 1e-4
@@ -282,6 +272,49 @@ class Camera:
         else:
             by_term = -(r2 ** (power - 3)) * _radial(self.model, self.distortion, r2) / below
         return np.asarray(xy * by_term[:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """n pixels undistorted by a camera.
+
+    Attributes:
+        camera: The camera.
+        distorted: (n, 2) plane coordinates as the pixels have them.
+        xy: (n, 2) undistorted: x/z, y/z (opencv) or θ·direction (fisheye).
+    """
+
+    camera: Camera
+    distorted: Floats
+    xy: Floats
+
+    def rays(self) -> Floats:
+        """Returns the (n, 3) rays."""
+        if self.camera.model == "opencv":
+            return np.concatenate([self.xy, np.ones((len(self.xy), 1)) + 0.0 * self.xy[:, :1]], 1)
+        theta = np.hypot(self.xy[:, 0], self.xy[:, 1])
+        flat = self.xy * np.sinc(theta / np.pi)[:, None]
+        return np.concatenate([flat, np.cos(theta)[:, None]], axis=1)
+
+    def by_pixel(self) -> Floats:
+        """Returns the (n, 3, 2) derivatives of the rays by their pixels."""
+        focal = np.array([self.camera.fx_px, self.camera.fy_px])
+        return self._rays_by(self._inverse() / focal)
+
+    def by_intrinsics(self, names: tuple[str, ...]) -> Floats:
+        """Returns the (n, 3, k) derivatives of the rays by intrinsics, pixels held fixed."""
+        columns = [self.camera._distorted_by(name, self.distorted, self.xy) for name in names]
+        by_name = np.stack(columns, axis=-1) if columns else np.zeros((len(self.xy), 2, 0))
+        return self._rays_by(self._inverse() @ by_name)
+
+    def _inverse(self) -> Floats:
+        return _inverse_2x2(self.camera._distort_jacobian(self.xy))
+
+    def _rays_by(self, flat: Floats) -> Floats:
+        """Returns derivatives of rays from those of undistorted plane coordinates (n, 2, k)."""
+        if self.camera.model == "opencv":
+            return np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
+        return np.asarray(self.camera._ray_jacobian(self.xy) @ flat)
 
 
 def _rational(distortion: tuple[float, ...], r2: Floats) -> tuple[Floats, Floats]:

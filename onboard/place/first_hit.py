@@ -104,12 +104,12 @@ def first_hit(
     usable = np.isfinite(rays.toward).all(axis=1) & np.isfinite(rays.start).all(axis=1)
     status[~usable] = NO_RAY
     index = np.flatnonzero(usable)
-    if terrain.is_plane:
-        t[index], status[index] = _meet_plane(rays.take(index), terrain.z_range[0])
-    elif np.isfinite(terrain.z_range[0]):
-        t[index], status[index] = _meet_posts(rays.take(index), terrain)
-    else:
+    if not np.isfinite(terrain.z_range[0]):
         status[index] = VOID
+    elif terrain.is_plane:
+        t[index], status[index] = _meet_plane(rays.take(index), terrain.z_range[0])
+    else:
+        t[index], status[index] = _meet_posts(rays.take(index), terrain)
     x, y, z = rays.at(t)
     return Hits(x, y, z, t, status)
 

@@ -140,9 +140,10 @@ def _geotag_part(
     if not len(poses):
         return _unplaced(scene, len(uv), "no_pose")
     origin, r_enu_cam = _at_own_row(scene, safe, uv)
-    rays = (r_enu_cam @ rig.camera.unproject(uv)[..., None])[..., 0]
+    sight = rig.camera.sight(uv)
+    rays = (r_enu_cam @ sight.rays()[..., None])[..., 0]
     rays[~known] = np.nan
-    look = Look(uv, sigma_px, safe, poses, r_enu_cam, rays)
+    look = Look(uv, sigma_px, safe, poses, r_enu_cam, rays, sight)
     local = scene.local.take(safe)
     ground = _Ground(scene.terrain, scene.map_frame, ground_alt_m)
     hits = ground.hit(origin, local, rays)
@@ -154,7 +155,7 @@ def _geotag_part(
     if len(hit):
         rough[hit], grazing[hit] = _spread(
             ground.take(hit),
-            look.take(hit),
+            rays[hit],
             origin[hit],
             local.take(hit),
             hits,
@@ -238,7 +239,7 @@ class _Errors:
 
 def _spread(
     ground: _Ground,
-    look: Look,
+    rays: Floats,
     origin: Floats,
     local: LocalMap,
     hits: Hits,
@@ -247,14 +248,14 @@ def _spread(
     errors: _Errors,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fills ``errors`` at the rows ``hit``; returns where sigma points were used, and grazing."""
-    length = hits.range_m[hit] / np.sqrt(np.einsum("ij,ij->i", look.rays, look.rays))
+    length = hits.range_m[hit] / np.sqrt(np.einsum("ij,ij->i", rays, rays))
     to_enu = ground.map_frame.enu_from_map_rotation(local)
     xy = np.stack([hits.x_m[hit], hits.y_m[hit]], axis=1)
-    reach = length[:, None] * look.rays[:, :2]
+    reach = length[:, None] * rays[:, :2]
     normal = ground_normal(ground.surface, xy, hits.range_m[hit], to_enu, local.radius_m, reach)
-    columns = [displacement(push.take(hit), look.rays, length, normal) for push in causes]
+    columns = [displacement(push.take(hit), rays, length, normal) for push in causes]
     _fill(errors, hit, causes, columns, None)
-    unit = look.rays / np.linalg.norm(look.rays, axis=1)[:, None]
+    unit = rays / np.linalg.norm(rays, axis=1)[:, None]
     facing = -np.einsum("ij,ij->i", normal, unit) / np.linalg.norm(normal, axis=1)
     total = errors.random[hit] + errors.sensitivity[hit] @ np.swapaxes(
         errors.sensitivity[hit], 1, 2
@@ -262,7 +263,7 @@ def _spread(
     rough = _is_rough(ground.surface, xy, normal, unit, to_enu, total)
     for again in _batches(np.flatnonzero(rough), SIGMA_POINTS_AT_ONCE // (2 * len(causes) + 1)):
         at = hit[again]
-        aim = _Aim(ground.take(again), look.rays[again], origin[again], local.take(again),
+        aim = _Aim(ground.take(again), rays[again], origin[again], local.take(again),
                    xy[again], to_enu[again])  # fmt: skip
         odd, even = _meet_again(
             aim, [push.take(at) for push in causes], [column[again] for column in columns]
