@@ -14,7 +14,7 @@ from calibration.rig import Rig
 from gossan.errors import UserError
 from onboard.place.grid import Grid
 from onboard.place.ortho_nodes import BackwardMap, build_map
-from onboard.place.ortho_resample import ImageResampling, resample, shrink
+from onboard.place.ortho_resample import ImageResampling, blank, resample, shrink
 from onboard.place.ortho_view import FrameView
 from onboard.place.post_surface import DemResampling
 from onboard.place.surface import Terrain
@@ -123,16 +123,17 @@ def apply_map(
     source, scale, shift = shrink(pixels, factor)
     image = np.empty((grid.height, grid.width, *pixels.shape[2:]), pixels.dtype)
     mask = np.empty((grid.height, grid.width), np.bool_)
-    for part, strip in backward.strips():
-        mask[part] = backward.inside(strip)
-        if mask[part].any():
-            resample(
-                source, strip if factor < 2 else strip * scale + shift, resampling, image[part]
-            )
     hidden = backward.occluded()
-    occluded = np.zeros_like(mask) if hidden is None else hidden & mask
-    mask &= ~occluded
-    image[~mask] = 0
+    occluded = np.zeros_like(mask) if hidden is None else hidden
+    for part, strip in backward.strips():
+        seen = backward.inside(strip)
+        occluded[part] &= seen
+        mask[part] = seen & ~occluded[part]
+        if not mask[part].any():
+            image[part] = 0
+            continue
+        resample(source, strip if factor < 2 else strip * scale + shift, resampling, image[part])
+        blank(image[part], mask[part])
     return Ortho(image, mask, grid, backward, occluded)
 
 

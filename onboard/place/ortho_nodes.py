@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -158,14 +159,14 @@ class BackwardMap:
     def inside(self, strip: Float32s) -> Bools:
         """Returns (rows, width) True where source pixels lie within the frame."""
         w, h = self.view.camera.width_px, self.view.camera.height_px
-        u, v = strip[..., 0], strip[..., 1]
-        return np.asarray((u >= 0) & (u <= w - 1) & (v >= 0) & (v <= h - 1))
+        return cv2.inRange(strip, (0.0, 0.0), (w - 1.0, h - 1.0)).astype(np.bool_)
 
     def _spread(self, nodes: Floats) -> Float32s:
         """Returns the node rows interpolated along x: (node rows, width · channels)."""
         n = nodes.astype(np.float32)
         i, w = self.columns.cell, self.columns.weight[None, :, None]
-        lines = n[:, i] * (1 - w) + n[:, i + 1] * w
+        lines = n[:, i]
+        lines += (n[:, i + 1] - lines) * w
         return np.ascontiguousarray(lines.reshape(len(n), -1))
 
     def _between(self, lines: Float32s, part: slice) -> Float32s:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onboard.records import Image
+from onboard.records import Bools, Image
 
 ImageResampling = Literal["linear", "cubic"]
 MAX_CHANNELS = 4
@@ -56,3 +56,17 @@ def resample(
         seen = cv2.remap(part, uv, NO_SECOND_MAP, flag, dst=target, borderMode=cv2.BORDER_REPLICATE)
         if seen is not out:
             out[some] = seen.reshape(out[some].shape)
+
+
+def blank(image: Image, mask: Bools) -> None:
+    """Sets the pixels of an image (rows, width[, bands]) to 0 where the mask is False, in place."""
+    if mask.all():
+        return
+    bands = 1 if image.ndim == 2 else image.shape[2]
+    if bands > MAX_CHANNELS:
+        image[~mask] = 0
+        return
+    full = np.iinfo(image.dtype).max
+    plane = np.multiply(mask, full, dtype=image.dtype)
+    cover = plane.reshape(image.shape) if bands == 1 else cv2.merge([plane] * bands)
+    np.bitwise_and(image, cover, out=image)
