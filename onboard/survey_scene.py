@@ -106,8 +106,8 @@ def read_plan(path: Path) -> BaseGeometry:
         raise SettingsError(
             f"[survey] plan {path} cannot be read: {error}", "give GeoJSON"
         ) from error
-    features = document.get("features", [document])
     try:
+        features = document.get("features", [document])
         shapes = [shape(item.get("geometry", item)) for item in features]
     except (ShapelyError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
