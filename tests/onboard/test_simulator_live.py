@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import pytest
 from pymavlink.dialects.v20 import ardupilotmega as mav
 
@@ -17,6 +18,7 @@ from onboard.simulator.errors import SimulatorLinkError
 from onboard.simulator.flight import stage_flight
 from onboard.simulator.flight_plan import FlightPlan
 from onboard.simulator.link import Link
+from onboard.simulator.live import LiveSettings, run_camera
 from onboard.simulator.telemetry import Telemetry
 from onboard.simulator.world import centre_xy_m
 
@@ -243,3 +245,29 @@ def test_a_live_flight_starts_speaks_and_ends_cleanly_on_sigterm(tmp_path: Path)
     assert process.returncode == 0, err.decode()
     assert json.loads(out)["landed"] is False
     assert not (tmp_path / "truth" / "ground.npy").exists()
+
+
+def test_live_frames_appear_whole_under_the_stamps_of_the_capture_clock(tmp_path: Path) -> None:
+    plan = FlightPlan(centre_xy_m(), lines=1, line_m=16.0, height_m=30.0)
+    settings = LiveSettings(tmp_path, tmp_path / "frames", 5, "test", plan, "udp:127.0.0.1:1")
+    settings.frames.mkdir()
+    settings.raster_path.parent.mkdir()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        run_camera(settings, [1_000_000_000, 3_000_000_000])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    names = sorted(p.name for p in settings.frames.iterdir())
+    assert names == ["cam_1000000000.jpg", "cam_3000000000.jpg"]
+    for name in names:
+        assert cv2.imread(str(settings.frames / name)).shape == (960, 1280, 3)
+
+
+def test_the_capture_clock_is_the_true_exposure_less_the_true_offset() -> None:
+    plan = FlightPlan(centre_xy_m(), lines=1, line_m=64.0)
+    staged = stage_flight(31, plan=plan, painted=False)
+    late = staged.motion.exposures_s - staged.stamps_s
+    assert abs(late - staged.errors.clock_offset_s).max() < 0.004
+    boot = BootTime(10**12)
+    again = [boot.boot_s(boot.mono_ns(float(t))) for t in staged.stamps_s]
+    assert again == pytest.approx(staged.stamps_s, abs=1e-8)
