@@ -100,7 +100,7 @@ def inspect_source(
             "nothing says what the heights are above: replay, ortho and geotag need --alt-datum "
             "(ellipsoid, egm96, takeoff, or same where the DEM shares the frames' datum)"
         )
-    if rig is None and source.has_telemetry:
+    if rig is None and hasattr(source, "log"):
         notes.append("no --rig: the camera is taken to look straight down, its top to the nose")
     if look and any(frame.path or source.telemetry for frame in frames):
         looks = _looks(source, progress(frames))
@@ -116,6 +116,18 @@ def inspect_source(
         where=_where(source, poses, datum),
         poses=poses,
     )
+
+
+def check_frames(
+    source: Source, poses: Poses, progress: Progress = iter
+) -> tuple[list[Flag], list[str]]:
+    """Returns the source's flags completed by what the pixels say, and notes.
+
+    This is what ``inspect`` does after opening; replay and ingest can call it, too.
+    """
+    notes: list[str] = []
+    looks = _looks(source, progress(list(source.frames())))
+    return judge(looks, poses, list(source.flagged), notes), notes
 
 
 def judge(looks: list[Look], poses: Poses, flagged: list[Flag], notes: list[str]) -> list[Flag]:
@@ -211,10 +223,10 @@ def _times(source: Source) -> tuple[str, str]:
     stamps = [f.t_boot_s for f in source.frames() if math.isfinite(f.t_boot_s)]
     if not stamps:
         return "", ""
-    log = getattr(source, "log", None)
+    clock = getattr(getattr(source, "log", source), "clock", None)
     labels = []
     for t_boot_s in (min(stamps), max(stamps)):
-        t_utc_s, _ = log.clock.utc_from_boot(t_boot_s) if log else (math.nan, None)
+        t_utc_s, _ = clock.utc_from_boot(t_boot_s) if clock else (math.nan, None)
         known = math.isfinite(t_utc_s)
         labels.append(f"{_clock(t_utc_s)}Z" if known else f"{t_boot_s:.2f} s after boot")
     return labels[0], labels[1]

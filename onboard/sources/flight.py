@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.rig import Rig
+from onboard.clocks import BootClock
 from onboard.records import Frame, Poses
 from onboard.sources.pixels import load_pixels
 from onboard.sources.source import Flag, flag
@@ -36,6 +37,7 @@ class FlightSource:
                 for kept in flight.frames()
             ]
             self._poses = flight.poses()
+            self.clock = BootClock.from_ties(flight.ties())
         log = folder / "telemetry.tlog"
         self.telemetry: Path | None = log if log.is_file() else None
         self.has_telemetry = self.telemetry is not None

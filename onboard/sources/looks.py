@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from calibration.rotations import quat_from_r
 from onboard.place.vehicle_state import metres_per_degree
 from onboard.records import Floats, Frame, Image, Poses
 from onboard.sources.errors import DamagedFrame
@@ -26,7 +27,7 @@ NEIGHBOURS = 4
 RATIO = 0.75
 MIN_INLIERS = 25
 INLIER_PX = 4.0
-NADIR_COS = 0.85
+MAX_SWING_RAD = np.radians(30.0)
 QUARTER_TOLERANCE_RAD = np.radians(25.0)
 QUARTER_RAD = np.pi / 2
 
@@ -89,12 +90,11 @@ def turned_frames(looks: list[Look], poses: Poses) -> tuple[set[str], set[str], 
 
     The rotation between overlapping frames, by matched features, is compared with what the poses
     predict. Differences near 90, 180 or 270° make a graph of quarter turns; the largest group that
-    agrees is right. Where two groups are equally large nobody can say which is wrong. Only frames
-    that look down within 30° take part.
+    agrees is right. Where two groups are equally large nobody can say which is wrong. Only pairs
+    whose optical axes are within 30° are compared.
     """
     by_name = {look.name: look for look in looks if look.descriptors is not None}
-    down = poses.r_ned_cam[:, 2, 2]
-    usable = [i for i, n in enumerate(poses.frame) if n in by_name and down[i] > NADIR_COS]
+    usable = [i for i, name in enumerate(poses.frame) if name in by_name]
     turns = [
         turn
         for i, j in _neighbours(poses, usable)
@@ -162,20 +162,24 @@ def _neighbours(poses: Poses, usable: list[int]) -> list[tuple[int, int]]:
 
 def _turn(looks: dict[str, Look], poses: Poses, i: int, j: int) -> Turn | None:
     """Returns by how many quarters j is turned against prediction; None where that is unclear."""
+    twist, swing = _twist(poses.r_ned_cam[j].T @ poses.r_ned_cam[i])
+    if swing > MAX_SWING_RAD:
+        return None
     found = _rotation(looks[poses.frame[i]], looks[poses.frame[j]])
     if found is None:
         return None
     rotation, inliers = found
-    off = rotation - (_top_azimuth(poses.r_ned_cam[i]) - _top_azimuth(poses.r_ned_cam[j]))
+    off = rotation - twist
     quarters = round(off / QUARTER_RAD)
     if abs(off - quarters * QUARTER_RAD) > QUARTER_TOLERANCE_RAD:
         return None
     return Turn(i, j, quarters % 4, inliers)
 
 
-def _top_azimuth(r_ned_cam: Floats) -> float:
-    """Returns the azimuth of the image's top, −y of the camera, on the ground."""
-    return float(np.arctan2(-r_ned_cam[1, 1], -r_ned_cam[0, 1]))
+def _twist(r_j_i: Floats) -> tuple[float, float]:
+    """Returns the rotation about the optical axis, and the angle between the axes, radians."""
+    w, _, _, z = (float(part) for part in quat_from_r(r_j_i))
+    return 2.0 * float(np.arctan2(z, w)), 2.0 * float(np.arccos(min(np.hypot(w, z), 1.0)))
 
 
 def _rotation(a: Look, b: Look) -> tuple[float, int] | None:

@@ -96,11 +96,11 @@ def _open_folder(
     alt_datum: HeightDatum | None,
     video_step_s: float,
 ) -> Source:
-    if (at / "flight.toml").is_file() or (at / "flight.db").is_file():
+    flight = at.parent if at.name == "frames" else at
+    if table is None and (flight / "flight.toml").is_file():
         from onboard.sources.flight import FlightSource
 
-        if table is None:
-            return FlightSource(at)
+        return FlightSource(flight)
     files, folder = _images(at)
     if table is not None and files:
         return _tabled(files, at.name, table, alt_datum)

@@ -93,6 +93,15 @@ def test_turned_frames_are_found_and_clean_ones_are_not(
     assert found(tmp_path) == {("p2.jpg", "turned"), ("p6.jpg", "turned")}
 
 
+def test_oblique_frames_take_part(tmp_path: Path, world: np.ndarray) -> None:
+    """Frames that look to one side along a line: one turned against its neighbours."""
+    lines(tmp_path, world, {1: 2})
+    for path in tmp_path.iterdir():
+        data = path.read_bytes().replace(b'GimbalPitchDegree="-90"', b'GimbalPitchDegree="-50"')
+        path.write_bytes(data)
+    assert found(tmp_path) == {("p1.jpg", "turned")}
+
+
 def test_a_clean_set_stays_clean_even_if_saved_again(tmp_path: Path, world: np.ndarray) -> None:
     lines(tmp_path, world, {}, software="IrfanView 4.5")
     report = inspect_source(tmp_path, alt_datum="same")
