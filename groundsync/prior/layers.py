@@ -10,17 +10,14 @@ from typing import Any
 
 import geopandas
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from pyproj import CRS
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioIOError
 from rasterio.features import rasterize
-from rasterio.warp import reproject
 from scipy.ndimage import distance_transform_edt
 
 from groundsync.errors import LayerError
 from groundsync.grid import Bools, ProjectGrid
+from groundsync.prior.rasters import is_raster, warped
 from groundsync.prior.settings import Layer
 
 log = logging.getLogger(__name__)
@@ -81,26 +78,13 @@ def read_layer(layer: Layer, folder: Path, grid: ProjectGrid, studied: Bools) ->
                 f"layer '{layer.name}': {path.name} is no raster, and 'continuous' takes one",
                 "use kind = 'distance' or 'categorical' for vectors",
             )
-        values, missing, notes = _warped(layer, path, grid, Resampling.bilinear)
+        values, missing, notes = warped(layer, path, grid)
         values[missing] = np.nan
         return _binned(layer, values, studied, notes)
     if raster:
-        codes, missing, notes = _warped(layer, path, grid, Resampling.nearest)
+        codes, missing, notes = warped(layer, path, grid)
         return _coded(layer, codes, missing, studied, notes)
     return _polygons(layer, path, grid, studied)
-
-
-def is_raster(path: Path) -> bool:
-    """Returns whether rasterio opens the file and finds bands in it."""
-    if not path.exists():
-        raise LayerError(f"there is no file {path}", "check the path in priors.toml")
-    if path.suffix.lower() in (".gpkg", ".geojson", ".json", ".shp", ".csv"):
-        return False
-    try:
-        with rasterio.open(path) as data:
-            return bool(data.count > 0)
-    except RasterioIOError:
-        return False
 
 
 def read_features(
@@ -129,79 +113,6 @@ def read_features(
     if frame.empty:
         raise LayerError(f"{what}: {path.name} holds no features", "check 'layer' and 'where'")
     return frame.to_crs(crs)
-
-
-def _warped(
-    layer: Layer, path: Path, grid: ProjectGrid, resampling: Resampling
-) -> tuple[NDArray[Any], Bools, tuple[str, ...]]:
-    """Returns (values, missing, notes) of a raster band on the grid, values 32-bit."""
-    try:
-        with rasterio.open(path) as data:
-            if layer.band > data.count:
-                raise LayerError(
-                    f"layer '{layer.name}': {path.name} has {data.count} bands, not {layer.band}",
-                    "correct 'band'",
-                )
-            crs = layer.crs or data.crs
-            if crs is None:
-                raise LayerError(
-                    f"layer '{layer.name}': {path.name} names no CRS", "say it with the key 'crs'"
-                )
-            dtype = np.int32 if resampling is Resampling.nearest else np.float32
-            band = data.read(layer.band)
-            nodata = layer.nodata if layer.nodata is not None else data.nodata
-            transform = data.transform
-    except RasterioIOError as error:
-        raise LayerError(
-            f"layer '{layer.name}': cannot read {path}: {error}", "check the file"
-        ) from error
-    void = _void(band, nodata)
-    seen = _reproject(~void, transform, crs, grid, Resampling.nearest, np.uint8) > 0
-    if not seen.any():
-        raise LayerError(
-            f"layer '{layer.name}': {path.name} has no value inside the study area",
-            "check its CRS and the area's bounds",
-        )
-    source = band.astype(dtype)
-    if dtype is np.float32:
-        source[void] = np.nan
-    values = _reproject(source, transform, crs, grid, resampling, dtype)
-    return values, ~seen, ()
-
-
-def _void(band: NDArray[Any], nodata: float | None) -> Bools:
-    """Returns where a band has no value."""
-    void = np.zeros(band.shape, dtype=bool)
-    if np.issubdtype(band.dtype, np.floating):
-        void |= ~np.isfinite(band)
-    if nodata is not None and np.isfinite(nodata):
-        void |= band == np.asarray(nodata).astype(band.dtype)
-    return void
-
-
-def _reproject(
-    source: NDArray[Any],
-    transform: Any,
-    crs: Any,
-    grid: ProjectGrid,
-    resampling: Resampling,
-    dtype: Any,
-) -> NDArray[Any]:
-    """Returns an array warped onto the grid; cells outside the source are 0 or NaN."""
-    floating = np.issubdtype(dtype, np.floating)
-    result = np.full(grid.shape, np.nan if floating else 0, dtype=dtype)
-    reproject(
-        source.astype(dtype),
-        result,
-        src_transform=transform,
-        src_crs=crs,
-        dst_transform=grid.transform,
-        dst_crs=grid.crs.to_wkt(),
-        src_nodata=np.nan if floating else None,
-        dst_nodata=np.nan if floating else 0,
-        resampling=resampling,
-    )
-    return result
 
 
 def _distances(

@@ -35,7 +35,8 @@ def test_points_fall_into_their_cells(grid: ProjectGrid, x: float, y: float, cel
 
 def test_centres_and_transform_agree(grid: ProjectGrid) -> None:
     x, y = grid.centres()
-    assert grid.transform @ (2.5, 3.5) == (x[2], y[3])
+    assert (grid.x0 + 2.5 * 10.0, grid.y0 - 3.5 * 10.0) == (x[2], y[3])
+    assert (grid.transform.c, grid.transform.f, grid.transform.e) == (1000.0, 2000.0, -10.0)
     assert grid.bounds_m == (1000.0, 1800.0, 1300.0, 2000.0)
 
 

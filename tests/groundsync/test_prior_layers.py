@@ -54,6 +54,45 @@ def test_a_categorical_raster_keeps_its_codes(tmp_path: Path) -> None:
     assert classed.codes[5, 10] == 1
 
 
+def test_a_nodata_value_that_the_type_cannot_hold_masks_nothing(tmp_path: Path) -> None:
+    values = np.full((10, 20), 241, dtype=np.uint8)
+    raster(tmp_path / "u8.tif", values)
+    layer = Layer(name="u", path=Path("u8.tif"), kind="categorical", nodata=-9999.0)
+    assert (read_layer(layer, tmp_path, GRID, ALL).codes == 0).all()
+
+
+def test_a_much_finer_raster_is_averaged_and_says_so(tmp_path: Path) -> None:
+    """Cells of 40 m take the mean, or the most frequent code, of 16 pixels."""
+    coarse = ProjectGrid(UTM, 1000.0, 2000.0, 40.0, 5, 2)
+    rng = np.random.default_rng(2)
+    values = rng.uniform(0, 1, (10, 20)).astype(np.float32)
+    raster(tmp_path / "fine.tif", values)
+    layer = Layer(name="f", path=Path("fine.tif"), kind="continuous", edges=(0.5,))
+    classed = read_layer(layer, tmp_path, coarse, np.ones(coarse.shape, dtype=bool))
+    means = values[:8].reshape(2, 4, 5, 4).mean(axis=(1, 3))
+    assert (classed.codes == (means > 0.5)).all()
+    assert "mean" in classed.notes[0]
+    codes = np.full((10, 20), 3, dtype=np.int16)
+    codes[::4, ::4] = 9
+    codes[:4, :3] = -1
+    raster(tmp_path / "codes.tif", codes, nodata=-1)
+    layer = Layer(name="c", path=Path("codes.tif"), kind="categorical")
+    assert read_layer(layer, tmp_path, coarse, np.ones((2, 5), dtype=bool)).labels == ("3",)
+
+
+def test_measurements_are_no_classes(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 200, dtype=np.float32).reshape(10, 20)
+    values[0, 0] = np.nan
+    raster(tmp_path / "grav.tif", values)
+    with pytest.raises(LayerError, match="fractions"):
+        read_layer(Layer(name="g", path=Path("grav.tif"), kind="categorical"), tmp_path, GRID, ALL)
+    raster(tmp_path / "codes.tif", np.where(np.isnan(values), values, 4).astype(np.float32))
+    layer = Layer(name="g", path=Path("codes.tif"), kind="categorical")
+    classed = read_layer(layer, tmp_path, GRID, ALL)
+    assert classed.labels == ("4",)
+    assert classed.codes[0, 0] == -1
+
+
 def test_outside_a_raster_is_missing_not_zero(tmp_path: Path) -> None:
     raster(tmp_path / "small.tif", np.ones((5, 5), dtype=np.uint8))
     layer = Layer(name="small", path=Path("small.tif"), kind="categorical")
