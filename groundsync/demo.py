@@ -118,9 +118,9 @@ def demo(headless: bool, seed: int, lines: int, out: Path | None, as_json: bool)
 
 def _story(stage: Stage, fleet: Fleet, lines: int) -> dict[str, Any]:
     stage.tell("\n== The office opens ==")
-    _open_office(stage, fleet)
+    open_office(stage, fleet)
     stage.tell("\n== At the vehicle ==")
-    _prepare_flight(stage, fleet, lines)
+    prepare_flight(stage, fleet, lines)
     ready = _see_the_doctor(stage)
     stage.tell("\n== In the air: what the crew hears ==")
     heard = _fly(stage, fleet)
@@ -145,7 +145,8 @@ def _story(stage: Stage, fleet: Fleet, lines: int) -> dict[str, Any]:
     }
 
 
-def _open_office(stage: Stage, fleet: Fleet) -> None:
+def open_office(stage: Stage, fleet: Fleet) -> None:
+    """Starts the ground server on a new project, with a token for the drone."""
     stage.project.mkdir(parents=True)
     token = Tokens(stage.project / "keys").create("demo-drone")
     token_file = stage.out / "drone.token"
@@ -158,7 +159,8 @@ def _open_office(stage: Stage, fleet: Fleet) -> None:
     stage.tell(f"Map and sync at {stage.url}/")
 
 
-def _prepare_flight(stage: Stage, fleet: Fleet, lines: int) -> None:
+def prepare_flight(stage: Stage, fleet: Fleet, lines: int) -> None:
+    """Starts the simulated aircraft, waits for what it is given, writes the daemon's settings."""
     fleet.start(
         *("simulator", "onboard", "simulate", "--live", "--out", stage.world, "--seed", stage.seed),
         *("--lines", lines, "--lead", LEAD_S, "--frames", stage.out / "frames"),
