@@ -12,8 +12,9 @@ from shapely.geometry import Polygon
 from calibration.geodesy import MapFrame
 from calibration.rig import Rig
 from gossan.errors import UserError
+from onboard.place.backward_map import BackwardMap
 from onboard.place.grid import Grid
-from onboard.place.ortho_nodes import BackwardMap, build_map
+from onboard.place.ortho_nodes import build_map
 from onboard.place.ortho_resample import ImageResampling, blank, resample, shrink
 from onboard.place.ortho_view import FrameView
 from onboard.place.post_surface import DemResampling
@@ -121,19 +122,19 @@ def apply_map(
     grid = backward.grid
     factor = int(grid.gsd_m / max(backward.view.gsd_m(), 1e-9)) if antialias else 1
     source, scale, shift = shrink(pixels, factor)
-    image = np.empty((grid.height, grid.width, *pixels.shape[2:]), pixels.dtype)
-    mask = np.empty((grid.height, grid.width), np.bool_)
+    image = np.zeros((grid.height, grid.width, *pixels.shape[2:]), pixels.dtype)
+    mask = np.zeros((grid.height, grid.width), np.bool_)
     hidden = backward.occluded()
     occluded = np.zeros_like(mask) if hidden is None else hidden
-    for part, strip in backward.strips():
+    for rows, cols, strip in backward.strips():
         seen = backward.inside(strip)
-        occluded[part] &= seen
-        mask[part] = seen & ~occluded[part]
-        if not mask[part].any():
-            image[part] = 0
-            continue
-        resample(source, strip if factor < 2 else strip * scale + shift, resampling, image[part])
-        blank(image[part], mask[part])
+        occluded[rows, cols] &= seen
+        seen &= ~occluded[rows, cols]
+        if seen.any():
+            uv = strip if factor < 2 else strip * scale + shift
+            resample(source, uv, resampling, image[rows, cols])
+            blank(image[rows, cols], seen)
+            mask[rows, cols] = seen
     return Ortho(image, mask, grid, backward, occluded)
 
 
@@ -207,9 +208,9 @@ def footprint(pose: Poses, rig: Rig, terrain: Terrain, map_frame: MapFrame) -> F
     gsd = grid.gsd_m
     coarse = grid.coarser(max(1.0, max(grid.width, grid.height) / FOOTPRINT_PX))
     backward = build_map(view, coarse, "linear")
-    mask = np.empty((coarse.height, coarse.width), np.bool_)
-    for part, strip in backward.strips():
-        mask[part] = backward.inside(strip)
+    mask = np.zeros((coarse.height, coarse.width), np.bool_)
+    for rows, cols, strip in backward.strips():
+        mask[rows, cols] = backward.inside(strip)
     hidden = backward.occluded()
     if hidden is not None:
         mask &= ~hidden

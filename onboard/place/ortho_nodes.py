@@ -1,27 +1,21 @@
-"""The backward map of an ortho: exact at nodes on DEM posts, interpolated between them."""
+"""Builds backward maps: nodes on DEM posts, subdivided where the surface asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from onboard.place.backward_map import BackwardMap
 from onboard.place.grid import Grid
 from onboard.place.horizon import Horizon, sweep_horizon
+from onboard.place.node_axis import LEAST_NODE_PX, MAX_NODE_PX, NodeAxis, post_axis
 from onboard.place.ortho_view import FrameView
 from onboard.place.post_surface import DemResampling, Surface, surface_of
 from onboard.place.surface import GridTerrain
-from onboard.records import Bools, Floats, Ints
+from onboard.records import Bools, Floats
 
-Float32s = NDArray[np.float32]
 Nodes = tuple[Floats, Floats, Floats]
 """Source pixels (r, c, 2), slant ranges (r, c), heights (r, c)."""
 
-MAX_NODE_PX = 20.0
-"""Nodes are at most this many output pixels apart."""
 LINEAR_TOLERANCE_PX = 0.25
 """Cells that would deviate more on a bilinear surface are evaluated pixel by pixel."""
 CUBIC_TOLERANCE_PX = 0.1
@@ -29,181 +23,7 @@ CUBIC_TOLERANCE_PX = 0.1
 are evaluated pixel by pixel."""
 MAX_HALVINGS = 3
 NODES_AT_ONCE = 60_000
-LEAST_NODE_PX = 2.0
 FEW = 0.15
-STRIP_ROWS = 96
-OUTSIDE_PX = -1.0e4
-
-
-@dataclass(frozen=True)
-class NodeAxis:
-    """Where the nodes lie along one axis of the grid.
-
-    Attributes:
-        at_px: (n,) increasing grid coordinates, fractional; they span all pixels.
-        cell: (pixels,) the cell that holds each pixel.
-        weight: (pixels,) how far along its cell each pixel lies, 0-1.
-        starts: (n,) first pixel of each cell, and the number of pixels at the end.
-    """
-
-    at_px: Floats
-    cell: Ints
-    weight: Float32s
-    starts: Ints
-
-    @classmethod
-    def of(cls, at_px: Floats, pixels: int) -> NodeAxis:
-        """Returns the axis of these nodes over that many pixels."""
-        at = np.asarray(at_px, np.float64)
-        index = np.arange(pixels)
-        cell = np.clip(np.searchsorted(at, index, side="right") - 1, 0, len(at) - 2)
-        weight = (index - at[cell]) / (at[cell + 1] - at[cell])
-        starts = np.searchsorted(cell, np.arange(len(at)))
-        return cls(at, cell, weight.astype(np.float32), starts)
-
-    @classmethod
-    def pixels(cls, pixels: int) -> NodeAxis:
-        """Returns the axis with a node on every pixel."""
-        return cls.of(np.arange(max(pixels, 2), dtype=np.float64), pixels)
-
-    def halved(self, pixels: int) -> NodeAxis:
-        """Returns the axis with a node in the middle of every cell."""
-        both = np.empty(2 * len(self.at_px) - 1)
-        both[::2] = self.at_px
-        both[1::2] = (self.at_px[1:] + self.at_px[:-1]) / 2.0
-        return NodeAxis.of(both, pixels)
-
-
-def post_axis(first_px: float, spacing_px: float, pixels: int) -> NodeAxis:
-    """Returns nodes on DEM posts, the posts subdivided to at most 20 pixels.
-
-    Args:
-        first_px: Grid coordinate of the first post.
-        spacing_px: Grid pixels between posts (above 0: increasing with the grid).
-        pixels: Number of pixels along the axis. Beyond the posts the lattice goes on.
-    """
-    if spacing_px < LEAST_NODE_PX:
-        return NodeAxis.pixels(pixels)
-    step = spacing_px / np.ceil(spacing_px / MAX_NODE_PX)
-    low = np.floor((0.0 - first_px) / step)
-    high = max(np.ceil((pixels - 1 - first_px) / step), low + 1)
-    return NodeAxis.of(first_px + step * np.arange(low, high + 1), pixels)
-
-
-@dataclass(frozen=True)
-class BackwardMap:
-    """Which source pixel each output pixel shows.
-
-    Attributes:
-        view: The frame.
-        grid: The output grid.
-        surface: The ground between posts.
-        columns: Nodes along x.
-        rows: Nodes along y.
-        uv: (rows, columns, 2) source pixels of the nodes; NaN where there is none.
-        horizon: What the ground hides, or ``None`` where it can hide nothing.
-        hidden_m: (rows, columns) metres of ground above the line of sight; NaN without ground.
-        exact: (rows − 1, columns − 1) cells evaluated pixel by pixel.
-    """
-
-    view: FrameView
-    grid: Grid
-    surface: Surface
-    columns: NodeAxis
-    rows: NodeAxis
-    uv: Floats
-    horizon: Horizon | None
-    hidden_m: Floats
-    exact: Bools
-
-    def source_px(self, grid_uv: Floats) -> Floats:
-        """Returns the exact source pixels (n, 2) of grid pixels (n, 2); NaN where there is none."""
-        xy = self.grid.to_map(np.asarray(grid_uv, float).reshape(-1, 2))
-        return self.view.to_pixel(xy[:, 0], xy[:, 1], self.surface.height_m(xy[:, 0], xy[:, 1]))
-
-    def strips(self) -> Iterator[tuple[slice, Float32s]]:
-        """Yields row slices and their (rows, width, 2) source pixels, top to bottom."""
-        lines = self._spread(np.where(np.isfinite(self.uv), self.uv, OUTSIDE_PX))
-        for part in self._slices():
-            strip = self._between(lines, part).reshape(part.stop - part.start, -1, 2)
-            self._fill_exact(strip, part)
-            yield part, strip
-
-    def maps(self, rows: slice) -> tuple[Float32s, Float32s]:
-        """Returns (rows, width) source x and y of the output pixels in a slice of rows."""
-        out = np.empty((self.grid.height, self.grid.width, 2), np.float32)
-        for part, strip in self.strips():
-            out[part] = strip
-        return out[rows, :, 0].copy(), out[rows, :, 1].copy()
-
-    def occluded(self) -> Bools | None:
-        """Returns (height, width) True where the ground in between hides the pixel's ground.
-
-        ``None`` where nothing is hidden.
-        """
-        if self.horizon is None or not np.any(self.hidden_m > 0):
-            return None
-        nodes = np.where(np.isfinite(self.hidden_m), self.hidden_m, -1.0)
-        lines, rims = self._spread(nodes[..., None]), _rims(nodes > 0)
-        out = np.empty((self.grid.height, self.grid.width), np.bool_)
-        for part in self._slices():
-            out[part] = self._between(lines, part) > 0
-            row, col = self._pixels_of(rims, part)
-            if len(row):
-                xy = self.grid.to_map(np.stack([col, row + part.start], axis=1))
-                x, y = xy[:, 0], xy[:, 1]
-                hidden = self.horizon.hidden_by_m(x, y, self.surface.height_m(x, y)) > 0
-                out[part][row, col] = hidden
-        return out
-
-    def inside(self, strip: Float32s) -> Bools:
-        """Returns (rows, width) True where source pixels lie within the frame."""
-        w, h = self.view.camera.width_px, self.view.camera.height_px
-        return cv2.inRange(strip, (0.0, 0.0), (w - 1.0, h - 1.0)).astype(np.bool_)
-
-    def _spread(self, nodes: Floats) -> Float32s:
-        """Returns the node rows interpolated along x: (node rows, width · channels)."""
-        n = nodes.astype(np.float32)
-        i, w = self.columns.cell, self.columns.weight[None, :, None]
-        lines = n[:, i]
-        lines += (n[:, i + 1] - lines) * w
-        return np.ascontiguousarray(lines.reshape(len(n), -1))
-
-    def _between(self, lines: Float32s, part: slice) -> Float32s:
-        """Returns the lines interpolated along y for a slice of rows: (rows, width · channels)."""
-        out = np.empty((part.stop - part.start, lines.shape[1]), np.float32)
-        for cell in range(self.rows.cell[part.start], self.rows.cell[part.stop - 1] + 1):
-            a = max(int(self.rows.starts[cell]), part.start)
-            b = min(int(self.rows.starts[cell + 1]), part.stop)
-            if a >= b:
-                continue
-            w = self.rows.weight[a:b, None]
-            np.matmul(
-                np.concatenate([1 - w, w], axis=1),
-                lines[cell : cell + 2],
-                out=out[a - part.start : b - part.start],
-            )
-        return out
-
-    def _slices(self) -> Iterator[slice]:
-        for first in range(0, self.grid.height, STRIP_ROWS):
-            yield slice(first, min(first + STRIP_ROWS, self.grid.height))
-
-    def _fill_exact(self, strip: Float32s, part: slice) -> None:
-        """Evaluates the pixels of a strip's exact cells one by one."""
-        row, col = self._pixels_of(self.exact, part)
-        if not len(row):
-            return
-        uv = self.source_px(np.stack([col, row + part.start], axis=1))
-        strip[row, col] = np.where(np.isfinite(uv), uv, OUTSIDE_PX)
-
-    def _pixels_of(self, cells: Bools, part: slice) -> tuple[Ints, Ints]:
-        """Returns row in the slice and column of the pixels in marked cells."""
-        lines = cells[self.rows.cell[part]]
-        if not lines.any():
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        row, col = np.nonzero(lines[:, self.columns.cell])
-        return row, col
 
 
 def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> BackwardMap:
@@ -217,8 +37,9 @@ def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> Bac
         bent = np.zeros((len(z) - 1, z.shape[1] - 1), np.bool_)
     exact = bent | _mixed_cells(uv) | (_deviation_px(uv, distance) > LINEAR_TOLERANCE_PX)
     horizon, hidden = _hidden(view, grid, columns, rows, z)
-    exact = _worth(exact, view, uv)
-    return BackwardMap(view, grid, surface, columns, rows, uv, horizon, hidden, exact)
+    near = _worth(np.ones_like(exact), view, uv)
+    exact &= near
+    return BackwardMap(view, grid, surface, columns, rows, uv, horizon, hidden, near, exact)
 
 
 def _subdivide(
@@ -336,12 +157,3 @@ def _hidden(
     if horizon is None:
         return None, np.zeros_like(z)
     return horizon, horizon.hidden_by_m(x, y, z.ravel()).reshape(z.shape)
-
-
-def _rims(hidden: Bools) -> Bools:
-    """Returns the cells at the rim of hidden ground, and their neighbours."""
-    corners = np.stack([hidden[:-1, :-1], hidden[1:, :-1], hidden[:-1, 1:], hidden[1:, 1:]])
-    rim = corners.any(axis=0) & ~corners.all(axis=0)
-    wide = np.pad(rim, 1)
-    rows = wide[:-2] | wide[1:-1] | wide[2:]
-    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])

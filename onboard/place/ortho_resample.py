@@ -45,7 +45,7 @@ def resample(
         source: (h, w, bands) or (h, w).
         uv: (rows, width, 2) source pixels.
         resampling: ``linear`` or ``cubic``.
-        out: (rows, width, bands) or (rows, width), contiguous.
+        out: (rows, width, bands) or (rows, width), a window of the ortho.
     """
     flag = cv2.INTER_LINEAR if resampling == "linear" else cv2.INTER_CUBIC
     bands = 1 if source.ndim == 2 else source.shape[2]
@@ -54,7 +54,7 @@ def resample(
         part = cast(Image, np.ascontiguousarray(source[some]))
         target = out if bands <= MAX_CHANNELS else None
         seen = cv2.remap(part, uv, NO_SECOND_MAP, flag, dst=target, borderMode=cv2.BORDER_REPLICATE)
-        if seen is not out:
+        if not np.may_share_memory(seen, out):
             out[some] = seen.reshape(out[some].shape)
 
 
