@@ -22,6 +22,10 @@ from calibration.errors import DatumError
 from calibration.geodesy import MapFrame
 from calibration.rig import Rig, load_rig
 from calibration.rotations import ENU_FROM_NED, rot_log, ypr_from_r_ned_cam
+from onboard.keep.files import keep_frame
+from onboard.keep.flight import FlightHeader, create_flight
+from onboard.keep.store import FlightStore
+from onboard.records import FrameRecord
 from onboard.sources.errors import (
     DamagedFrame,
     DamagedTelemetryError,
@@ -512,3 +516,31 @@ def test_rigs_clock_offset_moves_the_pose(shared_data: Path) -> None:
     a, b = open_source(folder).poses(rig), open_source(folder).poses(late)
     moved = np.hypot((a.lat_deg - b.lat_deg) * 110_950, (a.lon_deg - b.lon_deg) * 90_900)
     assert moved == pytest.approx(0.3 * np.hypot(*a.v_ned_mps[:, :2].T), rel=0.1)
+
+
+@pytest.mark.parametrize("where", ["", "frames"], ids=["folder", "its frames"])
+def test_a_flight_folder_is_a_source(tmp_path: Path, shared_data: Path, where: str) -> None:
+    folder = shared_data / "imagery/cuav_cmac_2018"
+    rig = load_rig(RIGS / "cuav_picam_v2.toml")
+    source = open_source(folder)
+    assert isinstance(source, LoggedSource)
+    flown = source.poses(rig)
+    flight = create_flight(tmp_path, FlightHeader("f1", crs_wkt="", rig_hash=rig.hash))
+    with FlightStore(flight) as store:
+        store.add_ties(source.log.clock.ties())
+        for i, frame in enumerate(source.frames()):
+            assert frame.path is not None
+            pose = flown.take([i]) if i != 5 else None
+            path, digest = keep_frame(flight, frame.name, frame.path.read_bytes(), pose)
+            store.commit_frame(FrameRecord(frame, pose, path, digest))
+    again = open_source(flight / where)
+    poses = again.poses(None)
+    assert again.kind == "a flight folder"
+    kept = [i for i in range(12) if i != 5]
+    assert poses.frame == flown.take(kept).frame
+    assert poses.lat_deg == pytest.approx(flown.lat_deg[kept])
+    assert poses.r_ned_cam == pytest.approx(flown.r_ned_cam[kept])
+    assert [(f.frame, f.reason) for f in again.flagged] == [(flown.frame[5], "no_telemetry")]
+    pixels = again.load_pixels(next(iter(again.frames()))).pixels
+    assert pixels is not None
+    assert pixels.shape == (1232, 1640, 3)
