@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log, nan
+from math import ceil, floor, log, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +62,13 @@ def block_folds(
 ) -> tuple[NDArray[np.int16], float]:
     """Returns (height, width) fold numbers by square blocks, −1 outside, and the side used, km.
 
-    The side is cut to a third of the area's longer side, so that there are blocks to hold out.
+    The side is cut so that the area holds about two blocks a fold.
 
     Raises:
         GridError: The area has fewer blocks than folds.
     """
-    longer_km = max(grid.shape) * grid.cell_m / 1000.0
-    side = max(1, round(min(block_km, longer_km / 3.0) * 1000.0 / grid.cell_m))
+    most_km = sqrt(studied.sum() * grid.cell_km2 / (MIN_BLOCKS_PER_FOLD * folds))
+    side = max(1, floor(min(block_km, most_km) * 1000.0 / grid.cell_m + 1e-9))
     rows = np.arange(grid.height) // side
     cols = np.arange(grid.width) // side
     block = rows[:, None] * ceil(grid.width / side) + cols[None, :]

@@ -173,9 +173,16 @@ def test_blocks_are_held_out_whole_and_folds_cover_the_area() -> None:
 
 
 def test_too_few_blocks_is_an_error() -> None:
-    grid = ProjectGrid(CRS.from_epsg(32611), 0.0, 0.0, 100.0, 30, 3)
+    grid = ProjectGrid(CRS.from_epsg(32611), 0.0, 0.0, 100.0, 2, 2)
     with pytest.raises(GridError, match="blocks"):
         block_folds(grid, np.ones(grid.shape, dtype=bool), 20.0, 5, 1)
+
+
+def test_a_long_narrow_area_still_has_blocks_for_every_fold() -> None:
+    grid = ProjectGrid(CRS.from_epsg(32611), 0.0, 0.0, 100.0, 300, 10)
+    folds, side = block_folds(grid, np.ones(grid.shape, dtype=bool), 20.0, 5, 1)
+    assert side < 2.0
+    assert set(np.unique(folds)) == set(range(5))
 
 
 def test_conditions_is_a_record() -> None:
