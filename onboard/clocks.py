@@ -18,6 +18,7 @@ MAX_RTT_S = 0.1
 """Round trips longer than this say more about a stalled host than about the clock."""
 REBOOT_STEP_S = 3.0
 """A step back of the boot time by more than this is a reboot; late messages lag less."""
+LEAP_S = 60.0
 LEAPS_BELIEVED = 8
 BIN_S = 5.0
 WINDOW_BINS = 12
@@ -36,6 +37,8 @@ class _Epoch:
 
     start_ns: int
     newest_boot_s: float = -math.inf
+    newest_recv_ns: int = 0
+    leaps: int = 0
     round_trips: dict[int, ClockTie] = field(default_factory=dict)
     arrivals: dict[int, ClockTie] = field(default_factory=dict)
     utc_offset_s: float = math.nan
@@ -103,6 +106,23 @@ class BootClock:
                 kept[_bin(middle)] = tie
         return True
 
+    def plausible(self, t_boot_s: float, t_recv_ns: int) -> bool:
+        """Returns whether a stamp does not run far ahead of the host's clock.
+
+        An autopilot cannot skip time: a stamp that does is a damaged message. If stamp after
+        stamp says so, the host's clock was set, and they are believed.
+        """
+        with self._lock:
+            now = self._epochs[-1] if self._epochs else None
+            if now is None or not math.isfinite(now.newest_boot_s) or not now.newest_recv_ns:
+                return True
+            ahead_s = t_boot_s - now.newest_boot_s - (t_recv_ns - now.newest_recv_ns) * 1e-9
+            now.leaps = now.leaps + 1 if ahead_s > LEAP_S else 0
+            if 0 < now.leaps < LEAPS_BELIEVED:
+                return self._refuse("boot_time_leaps")
+            now.leaps = 0
+            return True
+
     def add_arrival(self, t_recv_ns: int, t_boot_s: float) -> bool:
         """Adds a stamped message's arrival; returns whether it shows a reboot.
 
@@ -111,6 +131,8 @@ class BootClock:
         with self._lock:
             rebooted = self.note_boot(t_boot_s, t_recv_ns)
             tie = ClockTie(t_recv_ns, t_boot_s, self.epoch)
+            if t_boot_s >= self._epochs[-1].newest_boot_s:
+                self._epochs[-1].newest_recv_ns = t_recv_ns
             kept = self._epochs[-1].arrivals
             known = kept.get(_bin(t_recv_ns))
             if known is None or _lead(tie) < _lead(known):

@@ -77,13 +77,13 @@ def apply_message(
     if handler is None or not _from_autopilot(msg, kind, clock):
         return
     t_boot_s = _boot_time(msg)
-    if t_boot_s is not None and kind not in UNORDERED:
-        if t_recv_mono_ns is None:
-            rebooted = clock.note_boot(t_boot_s)
-        else:
-            rebooted = clock.add_arrival(t_recv_mono_ns, t_boot_s)
-        if rebooted:
+    if t_boot_s is not None and t_recv_mono_ns is not None:
+        if not clock.plausible(t_boot_s, t_recv_mono_ns):
+            return
+        if kind not in UNORDERED and clock.add_arrival(t_recv_mono_ns, t_boot_s):
             buffer.note_epoch()
+    elif t_boot_s is not None and kind not in UNORDERED and clock.note_boot(t_boot_s):
+        buffer.note_epoch()
     handler(msg, _Sinks(buffer, clock, events, t_recv_mono_ns))
 
 

@@ -89,6 +89,24 @@ def test_zero_positions_after_a_reboot_are_no_positions(ear: Ear) -> None:
     assert ear.buffer.newest_s() == pytest.approx(5.0)
 
 
+def test_a_damaged_stamp_is_left_out_and_a_set_host_clock_is_believed(ear: Ear) -> None:
+    for ms in range(5_000, 10_000, 200):
+        ear.hear(attitude(ms), ms * 10**6)
+        ear.hear(fix(ms), ms * 10**6)
+    ear.hear(attitude(3_000_000_000), 10_000 * 10**6)
+    ear.hear(attitude(10_000), 10_000 * 10**6)
+    assert ear.clock.epoch == 0
+    assert ear.clock.newest_boot_s == 10.0
+    assert ear.clock.refused["boot_time_leaps"] == 1
+    assert not ear.buffer.ready(20.0)
+    back_ns = 3600 * 10**9
+    for ms in range(10_200, 15_000, 200):
+        ear.hear(attitude(ms), ms * 10**6 - back_ns)
+        ear.hear(fix(ms), ms * 10**6 - back_ns)
+    assert ear.clock.epoch == 0
+    assert ear.buffer.ready(14.0)
+
+
 def test_stamps_by_magnitude(ear: Ear) -> None:
     for ms in range(9_000_000, 9_003_000, 250):
         ear.hear(attitude(ms), ms * 10**6)
