@@ -110,7 +110,8 @@ class StorageSettings(Settings):
 
     Attributes:
         root: Each flight is a folder in it; ``status.json`` lies beside them.
-        low_free_mb: Below this much free space frames begin to be left out, emptiest first.
+        low_free_mb: Below this much free space health says so; half-way to the critical mark only
+            frames in which something was found are kept.
         critical_free_mb: Below this much no frames are kept; rows, alerts and telemetry are.
     """
 

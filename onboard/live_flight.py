@@ -30,6 +30,8 @@ from onboard.survey_scene import outline_deg
 
 log = logging.getLogger(__name__)
 
+DISK = "keep: disk"
+"""What is written as dropped of a frame for which there was no room."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

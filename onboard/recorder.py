@@ -13,7 +13,7 @@ from gossan.errors import GossanError
 from onboard.health import Health
 from onboard.keep.errors import DiskFullError
 from onboard.keep.files import keep_frame
-from onboard.live_flight import LiveFlight, ScanItem
+from onboard.live_flight import DISK, LiveFlight, ScanItem
 from onboard.live_telemetry import LiveTelemetry
 from onboard.records import Frame, FrameRecord, Poses
 from onboard.sources.camera import Captured, LiveCamera, encoded, numbered
@@ -157,7 +157,7 @@ class KeepStage:
             return
         kept = self._write(flight, frame.name, content, pose)
         bare = replace(frame, pixels=None, path=flight.folder / kept[0] if kept[0] else frame.path)
-        dropped = () if kept[0] else ("keep: disk",)
+        dropped = () if kept[0] else (DISK,)
         self._commit(
             FrameRecord(bare, pose, kept_path=kept[0], kept_sha256=kept[1], dropped=dropped)
         )

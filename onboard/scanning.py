@@ -25,8 +25,9 @@ from onboard.health import Health
 from onboard.keep.files import keep_chip, keep_frame
 from onboard.keep.flight import amend_header
 from onboard.keep.read import FlightReader
+from onboard.keep.space import Room
 from onboard.late_poses import place_late
-from onboard.live_flight import LiveFlight, ScanItem, header_crs
+from onboard.live_flight import DISK, LiveFlight, ScanItem, header_crs
 from onboard.live_telemetry import LiveTelemetry
 from onboard.records import Frame, FrameRecord, HeightDatum, Poses
 from onboard.sources.errors import DamagedFrame
@@ -173,7 +174,7 @@ class ScanStage:
             stage_ms={"load": loaded_ms, **step.record.stage_ms},
         )
         found = 0 if record.detections is None else len(record.detections)
-        if item.encoded is not None and found:
+        if item.encoded is not None:
             record = self._keep_late(item, item.encoded, flight, found, record)
         flight.count("looked_at")
         flight.count("scanned", int(record.detections is not None))
@@ -186,14 +187,16 @@ class ScanStage:
     def _keep_late(
         self, item: ScanItem, content: bytes, flight: LiveFlight, found: int, record: FrameRecord
     ) -> FrameRecord:
-        """Keeps a frame after all, because something was found in it."""
-        if not flight.guard.keeps(scanned=True, detections=found):
-            return record
+        """Keeps a frame after all where something was found in it and there is some room left."""
+        not_kept = replace(record, dropped=(*record.dropped, DISK))
+        if not found or flight.guard.room >= Room.CRITICAL:
+            return not_kept
         try:
             path, digest = keep_frame(flight.folder, item.frame.name, content, item.pose)
         except (GossanError, OSError) as error:
             self._health.event("scan", "error", "frame_not_kept", str(error))
-            return record
+            return not_kept
+        flight.guard.not_kept["unscanned"] -= 1
         return replace(record, kept_path=path, kept_sha256=digest)
 
     def _keep_chips(

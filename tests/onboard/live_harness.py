@@ -32,11 +32,10 @@ def red_eyes():
 class Flight:
     """Runs a pipeline in this process against the small world."""
 
-    def __init__(self, folder: Path, extra: str = "", open_eyes=red_eyes, record: str = ""):
+    def __init__(self, folder: Path, extra: str = "", open_eyes=red_eyes, watermarks=(0, 0)):
         self.port = world.free_port()
-        self.settings: OnboardSettings = load_onboard(
-            world.write_settings(folder, self.port, extra)
-        )
+        path = world.write_settings(folder, self.port, extra, watermarks)
+        self.settings: OnboardSettings = load_onboard(path)
         self.aircraft = Aircraft(self.port)
         self.camera = Camera(folder / "camera", self.aircraft)
         self.stop = threading.Event()

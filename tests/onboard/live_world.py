@@ -253,7 +253,9 @@ def ground_ellipsoid_m() -> float:
     return GROUND_AMSL + float(geoid_m(LAT, LON))
 
 
-def write_settings(folder: Path, port: int, extra: str = "") -> Path:
+def write_settings(
+    folder: Path, port: int, extra: str = "", watermarks: tuple[float, float] = (0, 0)
+) -> Path:
     """Writes rig and settings; returns the settings' path."""
     (folder / "rig.toml").write_text(RIG)
     path = folder / "onboard.toml"
@@ -268,8 +270,8 @@ rate_hz = 0
 file = "rig.toml"
 [storage]
 root = "flights"
-low_free_mb = 0
-critical_free_mb = 0
+low_free_mb = {watermarks[0]}
+critical_free_mb = {watermarks[1]}
 {extra}
 """
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from onboard.config import load_onboard
 from onboard.eyes import Eyes
@@ -118,3 +121,40 @@ def test_an_interrupted_flight_is_taken_up(tmp_path):
     assert [r.frame.seq for r in records] == list(range(first + second))
     assert len(alerts) == 1
     assert is_closed(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A 20 MB disk at ``flights``."""
+    root = tmp_path / "flights"
+    root.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(root)])
+    if done.returncode != 0:
+        pytest.skip("this machine refuses to mount a tmpfs")
+    yield root
+    subprocess.run(["umount", "-l", str(root)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk_stops_frames_not_rows_and_alerts(tmp_path, small_disk):
+    (small_disk / "filler").write_bytes(b"x" * 13_400_000)
+    with Flight(tmp_path, "", watermarks=(6.5, 5.5)) as flight:
+        flight.launch()
+        shot = flight.camera.fly(6.0, rate_hz=6.0)
+        time.sleep(2.5)
+        status = flight.status
+        flight.land()
+        with FlightReader(flight.folder) as reader:
+            records, alerts = reader.frames(), reader.alerts()
+            codes = {event.code for event in reader.health()}
+    assert len(records) == shot
+    kept = [r for r in records if r.kept_path]
+    assert 0 < len(kept) < shot
+    assert len(alerts) == 1
+    assert alerts[0].told is not None
+    assert all(r.footprint is not None for r in records)
+    assert all(("keep: disk" in r.dropped) is not bool(r.kept_path) for r in records)
+    assert codes & {"disk_low", "disk_lower", "disk_critical"}
+    assert sum(status["flight"]["not_kept"].values()) == shot - len(kept)
