@@ -120,7 +120,6 @@ EXTRA_OF_MODULE = {
     "onnxscript": "train",
     "geopandas": "ground",
     "jinja2": "ground",
-    "nacl": "ground",
     "pyogrio": "ground",
     "sklearn": "ground",
     "scipy": "ground",

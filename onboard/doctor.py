@@ -32,7 +32,7 @@ Level = Literal["ok", "warn", "fail"]
 Kind = Literal["settings", "hardware"]
 
 NEEDED = (
-    "click", "cv2", "httpx", "numpy", "PIL", "psutil", "pydantic", "pymavlink", "pyproj",
+    "click", "cv2", "httpx", "nacl", "numpy", "PIL", "psutil", "pydantic", "pymavlink", "pyproj",
     "rasterio", "rich", "shapely", "sqlite_utils", "tomlkit",
 )  # fmt: skip
 CAMERA_S = 8.0

@@ -153,7 +153,7 @@ class WriteStage:
         if flight is None:
             return None, None
         if self._store is None:
-            self._store = FlightStore(flight.folder)
+            self._store = FlightStore(flight.folder, give_room=flight.guard.release_reserve)
             if not flight.resumed:
                 self._store.set_meta("boot_id", host_boot_id())
                 self._store.set_meta("started_mono_ns", str(flight.started_ns))

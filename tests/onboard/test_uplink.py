@@ -22,12 +22,11 @@ from starlette.routing import Mount
 
 from groundsync.receive import live_rows, routes
 from groundsync.tokens import Tokens
-from onboard.keep import ed25519
 from onboard.keep.errors import FlightBusyError
 from onboard.keep.files import keep_chip, keep_frame
 from onboard.keep.flight import FlightHeader, create_flight
 from onboard.keep.read import FlightReader
-from onboard.keep.receipt import Receipt
+from onboard.keep.receipt import Receipt, holds
 from onboard.keep.rows import WIRE_KINDS, record_of
 from onboard.keep.segments import flight_files, verify_segments
 from onboard.keep.store import FlightStore
@@ -391,20 +390,18 @@ def test_bandwidth_cap_is_kept(survey: Survey) -> None:
     assert sum(waits) > 0.5 * status["sent_bytes"] * 8 / 1e6
 
 
-def test_signatures_agree_with_libsodium() -> None:
-    for i in range(20):
-        key = SigningKey(hashlib.sha256(b"%d" % i).digest())
-        public = bytes(key.verify_key)
-        message = b"m" * i
-        signature = key.sign(message).signature
-        assert ed25519.verify(public, message, signature)
-        assert not ed25519.verify(public, message + b"x", signature)
-        spoilt = bytearray(signature)
-        spoilt[i * 3] ^= 1 << (i % 8)
-        assert not ed25519.verify(public, message, bytes(spoilt))
-        high = signature[:32] + (int.from_bytes(signature[32:], "little") + ed25519.L).to_bytes(
-            32, "little"
-        )
-        assert not ed25519.verify(public, message, high)
-    assert not ed25519.verify(b"", b"", b"")
-    assert not ed25519.verify(b"\xff" * 32, b"", b"\0" * 64)
+def test_only_the_ground_s_own_word_on_this_object_holds() -> None:
+    key, stranger = SigningKey(b"k" * 32), SigningKey(b"s" * 32)
+    public = bytes(key.verify_key)
+    said = Receipt("object", "f1", "ab" * 32, 7, 1.0)
+    good = dataclasses.replace(said, signature=key.sign(said.signed_bytes()).signature.hex())
+    assert holds(good, public, "object", "f1", "ab" * 32)
+    assert not holds(good, public, "object", "f1", "cd" * 32)
+    assert not holds(good, bytes(stranger.verify_key), "object", "f1", "ab" * 32)
+    for spoilt in (
+        dataclasses.replace(good, size_bytes=8),
+        dataclasses.replace(good, signature="zz"),
+        said,
+    ):
+        assert not holds(spoilt, public, "object", "f1", "ab" * 32)
+    assert not holds(good, b"", "object", "f1", "ab" * 32)
