@@ -1,4 +1,4 @@
-"""Paints the ground: soils, gravel, outcrop, wash, tracks, shrubs, patches, light and shadow."""
+"""Paints the ground: soils, gravel, outcrop, wash and tracks, then all that is on it, and light."""
 
 from __future__ import annotations
 
@@ -8,46 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onboard.simulator.anomalies import Patch
-from onboard.simulator.family import CLASSES, Family
+from onboard.simulator.canvas import Canvas, Sun
+from onboard.simulator.family import Family
 from onboard.simulator.noise import (
     Floats32,
     Window,
     fractal,
-    hash_uniform,
     octave,
     smoothstep,
 )
+from onboard.simulator.patches import lay_patches
+from onboard.simulator.plants import Growth, plant
 from onboard.simulator.relief import Relief, surface_in
 
 Floats = NDArray[np.float64]
-
-CELL_M = 2.4
-"""One shrub or boulder at most stands in each cell of this size."""
-
-MARGIN_M = 4.0
-"""Things up to this far outside a window may reach into it (shadows too)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sun:
-    """Where the light comes from.
-
-    Attributes:
-        azimuth_rad: Clockwise from map north.
-        elevation_rad: Above the horizon.
-        ambient: Share of sky light on flat ground.
-    """
-
-    azimuth_rad: float
-    elevation_rad: float
-    ambient: float
-
-    @property
-    def enu(self) -> Floats:
-        """(3,) unit vector towards the sun."""
-        c = np.cos(self.elevation_rad)
-        s, n = np.sin(self.azimuth_rad), np.cos(self.azimuth_rad)
-        return np.array([c * s, c * n, np.sin(self.elevation_rad)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +57,18 @@ class Cover:
     wash_m: float
     tracks: Floats
     centre_xy_m: tuple[float, float]
+
+    @property
+    def growth(self) -> Growth:
+        """What grows and lies about on it."""
+        return Growth(
+            self.seed,
+            self.family.lacunarity,
+            self.shrubs,
+            self.rocks,
+            self.shrub_share,
+            self.boulder_share,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +113,15 @@ def paint(
     cover: Cover, relief: Relief, lit: Floats, patches: list[Patch], sun: Sun, window: Window
 ) -> Painted:
     """Returns the painted ground of a window."""
-    albedo, bumps = _bare_ground(cover, relief, window)
-    opacity = np.zeros((window.height, window.width), dtype=np.float32)
-    label = np.zeros((window.height, window.width), dtype=np.uint8)
-    shadow = np.ones((window.height, window.width), dtype=np.float32)
-    for patch in _in_reach(patches, window):
-        _lay_patch(patch, cover, window, albedo, bumps, opacity, label, shadow, sun)
-    hidden = _plant_cells(cover, window, albedo, shadow, sun)
-    light = _light(relief, lit, bumps, sun, window)
+    canvas = Canvas.of(window, *_bare_ground(cover, relief, window))
+    lay_patches(canvas, patches, cover.family.lacunarity, sun)
+    plant(canvas, cover.growth, sun)
+    light = _light(relief, lit, canvas.bumps, sun, window)
     sky = np.array([0.92, 1.0, 1.14], dtype=np.float32)
-    sunny = (light * shadow)[..., None] * np.float32(1 - sun.ambient)
-    radiance = albedo * (sunny + np.float32(sun.ambient) * sky * (0.7 + 0.3 * shadow[..., None]))
-    return Painted(radiance, opacity, label, hidden)
-
-
-def _in_reach(patches: list[Patch], window: Window) -> list[Patch]:
-    west, south, east, north = window.bounds_m
-    near = []
-    for patch in patches:
-        r = patch.reach_m + MARGIN_M
-        if west - r < patch.x_m < east + r and south - r < patch.y_m < north + r:
-            near.append(patch)
-    return sorted(near, key=lambda p: (p.is_anomaly, p.patch_id))
+    sunny = (light * canvas.shadow)[..., None] * np.float32(1 - sun.ambient)
+    open_sky = 0.7 + 0.3 * canvas.shadow[..., None]
+    radiance = canvas.albedo * (sunny + np.float32(sun.ambient) * sky * open_sky)
+    return Painted(radiance, canvas.opacity, canvas.label, canvas.hidden)
 
 
 def _bare_ground(cover: Cover, relief: Relief, window: Window) -> tuple[Floats32, Floats32]:
@@ -202,157 +175,6 @@ def _wash_and_tracks(
         pale = 1.22 * cover.soils.mean(axis=0)
         albedo += rut[..., None] * (pale - albedo)
         bumps -= 0.02 * rut
-
-
-def _lay_patch(
-    patch: Patch,
-    cover: Cover,
-    window: Window,
-    albedo: Floats32,
-    bumps: Floats32,
-    opacity: Floats32,
-    label: NDArray[np.uint8],
-    shadow: Floats32,
-    sun: Sun,
-) -> None:
-    """Lays one patch onto the ground, in place; a vehicle also casts a shadow."""
-    reach = patch.reach_m + (2.5 if patch.material == "vehicle" else 0.2)
-    block = _block(window, patch.x_m, patch.y_m, reach)
-    if block is None:
-        return
-    rows, cols, part = block
-    lac = cover.family.lacunarity
-    coarse = fractal(part, patch.seed, max(0.5, patch.radius_m * 0.8), 0.2, 0.7, lac)
-    alpha = patch.opacity(part, coarse)
-    if patch.material == "vehicle":
-        _lay_vehicle(patch, part, alpha, albedo[rows, cols], shadow[rows, cols], sun)
-        return
-    fine = fractal(part, patch.seed + 3, 0.45, 0.14, 0.8, lac)
-    mix = smoothstep(-0.9, 0.9, coarse)[..., None]
-    colour = patch.colours[0] * (1 - mix) + patch.colours[1] * mix
-    rough = 0.16 if patch.material == "dark_disturbed" else 0.1
-    colour = colour * np.clip(1 + rough * fine, 0.6, 1.5)[..., None]
-    view = albedo[rows, cols]
-    view += alpha[..., None] * (colour - view)
-    if patch.material in ("dark_disturbed", "green_rock"):
-        bumps[rows, cols] += alpha * 0.03 * fine
-    if patch.is_anomaly:
-        above = alpha > opacity[rows, cols]
-        label[rows, cols][above] = CLASSES.index(patch.material)
-        np.maximum(opacity[rows, cols], alpha, out=opacity[rows, cols])
-    elif patch.material in ("shrub_clump", "vehicle", "green_rock"):
-        opacity[rows, cols] *= 1 - alpha
-
-
-def _lay_vehicle(
-    patch: Patch, part: Window, alpha: Floats32, albedo: Floats32, shadow: Floats32, sun: Sun
-) -> None:
-    """Paints a white box with dark glass, its shadow 1.7 m high."""
-    reach = 1.7 / np.tan(sun.elevation_rad)
-    for share in np.linspace(0.1, 1, 8):
-        moved = Window(
-            part.x0_m + share * reach * np.sin(sun.azimuth_rad),
-            part.y0_m + share * reach * np.cos(sun.azimuth_rad),
-            part.gsd_m,
-            part.width,
-            part.height,
-        )
-        np.minimum(shadow, 1 - 0.95 * patch.opacity(moved, alpha), out=shadow)
-    c, s = np.cos(patch.azimuth_rad), np.sin(patch.azimuth_rad)
-    along = c * (part.x_m - patch.x_m)[None, :] + s * (part.y_m - patch.y_m)[:, None]
-    glass = smoothstep(0.25, 0.2, np.abs(np.abs(along - 0.3).astype(np.float32) - 0.9))
-    paint_rgb = patch.colours[0] * (1 - 0.85 * glass[..., None])
-    albedo += alpha[..., None] * (paint_rgb - albedo)
-    np.maximum(shadow, alpha, out=shadow)
-
-
-def _plant_cells(
-    cover: Cover, window: Window, albedo: Floats32, shadow: Floats32, sun: Sun
-) -> Floats32:
-    """Plants shrubs and boulders with their shadows, in place; returns what shrubs hide."""
-    hidden = np.zeros((window.height, window.width), dtype=np.float32)
-    ragged = fractal(window, cover.seed + 21, 0.5, 0.14, 0.8, cover.family.lacunarity)
-    west, south, east, north = window.bounds_m
-    i = np.arange(int((west - MARGIN_M) // CELL_M), int((east + MARGIN_M) // CELL_M) + 1)
-    j = np.arange(int((south - MARGIN_M) // CELL_M), int((north + MARGIN_M) // CELL_M) + 1)
-    ii, jj = (g.ravel() for g in np.meshgrid(i, j))
-    draws = [0.5 + 0.5 * hash_uniform(ii, jj, cover.seed + 30 + k) for k in range(5)]
-    grove = 0.5 + 0.5 * hash_uniform(ii // 7, jj // 7, cover.seed + 40)
-    is_shrub = draws[0] < cover.shrub_share * 2 * grove
-    is_boulder = ~is_shrub & (draws[0] > 1 - cover.boulder_share)
-    x = (ii + 0.15 + 0.7 * draws[1]) * CELL_M
-    y = (jj + 0.15 + 0.7 * draws[2]) * CELL_M
-    radius = np.where(is_shrub, 0.22 + 0.75 * draws[3] ** 2, 0.15 + 0.4 * draws[3] ** 3)
-    for k in np.flatnonzero(is_shrub | is_boulder):
-        kind = cover.shrubs if is_shrub[k] else cover.rocks
-        colour = kind[0] + draws[4][k] * (kind[1] - kind[0])
-        squat = 1.1 if is_shrub[k] else 0.9
-        alpha_at = _plant(
-            window,
-            float(x[k]),
-            float(y[k]),
-            float(radius[k]),
-            squat,
-            colour,
-            ragged,
-            albedo,
-            shadow,
-            sun,
-        )
-        if alpha_at is not None and is_shrub[k]:
-            rows, cols, alpha = alpha_at
-            np.maximum(hidden[rows, cols], alpha, out=hidden[rows, cols])
-    return hidden
-
-
-def _plant(
-    window: Window,
-    x_m: float,
-    y_m: float,
-    radius_m: float,
-    squat: float,
-    colour: Floats32,
-    ragged: Floats32,
-    albedo: Floats32,
-    shadow: Floats32,
-    sun: Sun,
-) -> tuple[slice, slice, Floats32] | None:
-    """Draws one blob and its shadow, in place; returns where it stands and its opacity."""
-    reach = min(MARGIN_M, radius_m * squat / np.tan(sun.elevation_rad))
-    block = _block(window, x_m, y_m, radius_m * 1.4 + reach)
-    if block is None:
-        return None
-    rows, cols, part = block
-    dx = (part.x_m - x_m).astype(np.float32)[None, :]
-    dy = (part.y_m - y_m).astype(np.float32)[:, None]
-    rag = 0.22 * ragged[rows, cols]
-    sx, sy = -np.sin(sun.azimuth_rad), -np.cos(sun.azimuth_rad)
-    along = dx * np.float32(sx) + dy * np.float32(sy)
-    across = dx * np.float32(sy) - dy * np.float32(sx)
-    beyond = along - np.clip(along, 0, np.float32(reach))
-    dark = smoothstep(-0.12, 0.12, 1 - np.hypot(beyond, across) / np.float32(radius_m) + rag)
-    np.minimum(shadow[rows, cols], 1 - np.float32(0.93) * dark, out=shadow[rows, cols])
-    inside = 1 - np.hypot(dx, dy) / np.float32(radius_m)
-    alpha = smoothstep(-0.12, 0.14, inside + rag)
-    crown = np.clip(1 - 0.35 * along / np.float32(radius_m) + 0.5 * rag, 0.35, 1.7)
-    view = albedo[rows, cols]
-    view += alpha[..., None] * (colour * crown[..., None] - view)
-    np.maximum(shadow[rows, cols], alpha, out=shadow[rows, cols])
-    return rows, cols, alpha
-
-
-def _block(
-    window: Window, x_m: float, y_m: float, reach_m: float
-) -> tuple[slice, slice, Window] | None:
-    """Returns the rows, columns and window of the pixels within reach of a point."""
-    g = window.gsd_m
-    c0 = max(0, int((x_m - reach_m - window.x0_m) / g))
-    c1 = min(window.width, int((x_m + reach_m - window.x0_m) / g) + 2)
-    r0 = max(0, int((window.y0_m - y_m - reach_m) / g))
-    r1 = min(window.height, int((window.y0_m - y_m + reach_m) / g) + 2)
-    if c1 <= c0 or r1 <= r0:
-        return None
-    return slice(r0, r1), slice(c0, c1), window.part(r0, c0, r1 - r0, c1 - c0)
 
 
 def _light(relief: Relief, lit: Floats, bumps: Floats32, sun: Sun, window: Window) -> Floats32:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from onboard.simulator.anomalies import LOOK_ALIKES, Patch, draw_diameter, grow_patch
+from onboard.simulator.canvas import Sun
 from onboard.simulator.family import CLASSES, family_of
 from onboard.simulator.geology import Geology
-from onboard.simulator.ground_cover import Painted, Sun, draw_cover, paint
+from onboard.simulator.ground_cover import Painted, draw_cover, paint
 from onboard.simulator.noise import Window
 from onboard.simulator.relief import make_relief, sunlit
 
