@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
 
 def say(text: str) -> None:
     """Prints a line for people on stderr."""
-    PEOPLE.print(text, highlight=False, markup=False)
+    PEOPLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import expm1
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyproj import CRS
 
 from groundsync.errors import EmptyProjectError
 from groundsync.flown import Flown
-from groundsync.grid import ProjectGrid, grid_of_bounds
+from groundsync.grid import ProjectGrid, coverage_fraction, grid_of_bounds
 from groundsync.ledger import Ledger, Sensor, Sighting, looked_at, visit
 from groundsync.posterior import Expression, flat_prior, prior_on, update
 from groundsync.prior.files import PriorMap, read_prior
@@ -40,6 +41,7 @@ class Belief:
     study: PriorMap | None
     expressions: Mapping[str, Expression]
     assumed_probability: float
+    ledger: Ledger
 
 
 def believe(
@@ -52,15 +54,17 @@ def believe(
     """Returns the belief on the project's grid: the prior, changed only where somebody looked."""
     evidence = settings.evidence
     grid = _grid(flown, crs, evidence.cell_m)
+    assumed = -expm1(-evidence.prior_per_km2 * grid.cell_km2)
     folder = project / PRIOR_FOLDER
     study = read_prior(folder) if (folder / "evaluation.json").is_file() else None
     if study is None:
-        prior, sigma = flat_prior(grid, evidence.prior_probability)
+        prior, sigma = flat_prior(grid, assumed)
         expressions: dict[str, Expression] = {}
     else:
         prior, sigma = prior_on(study, grid)
+        share = grid.cell_km2 / study.grid.cell_km2
         expressions = {
-            s.class_name: Expression(s.p_given_deposit, s.p_given_barren, s.source)
+            s.class_name: Expression(s.p_given_deposit, s.p_given_barren, s.source).on_share(share)
             for s in study.surface
         }
     ledger = _ledger(flown, sensors, grid)
@@ -77,7 +81,8 @@ def believe(
         ledger.seen(n).reshape(grid.shape),
         study,
         expressions,
-        evidence.prior_probability,
+        assumed,
+        ledger,
     )
 
 
@@ -108,6 +113,7 @@ def _ledger(
     ledger = Ledger()
     for flight in flown:
         outlines, _ = looked_at(flight.footprints)
+        fraction = coverage_fraction(grid, outlines)
         for (model_hash, class_name), sensor in sorted(sensors.items()):
             if model_hash == flight.row.model_hash:
                 seen = [
@@ -115,7 +121,7 @@ def _ledger(
                     for t in flight.tracks
                     if t.state == "confirmed" and t.class_name == class_name
                 ]
-                ledger.put(visit(grid, flight.row.flight_id, sensor, outlines, seen))
+                ledger.put(visit(grid, flight.row.flight_id, sensor, outlines, seen, fraction))
     return ledger
 
 

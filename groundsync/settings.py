@@ -29,7 +29,7 @@ class EvidenceSettings(Settings):
     """How a look changes what is believed; see docs/groundsync.md for the meaning of each."""
 
     cell_m: float = Field(default=5.0, gt=0)
-    prior_probability: float = Field(default=0.001, gt=0, lt=1)
+    prior_per_km2: float = Field(default=0.05, gt=0)
 
 
 class ProjectSettings(Settings):

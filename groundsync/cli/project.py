@@ -33,6 +33,7 @@ def fuse(data: Path, as_json: bool) -> None:
     """
     from groundsync.belief import PRIOR_FOLDER
     from groundsync.ingest import ingest_received
+    from groundsync.ledger_file import write_ledger
     from groundsync.pictures import draw_mosaics, draw_prior
     from groundsync.prior.files import POSTERIOR, write_map
     from groundsync.publish import publish, summary
@@ -45,6 +46,7 @@ def fuse(data: Path, as_json: bool) -> None:
     fusion = _fused(data, catalogue)
     belief = fusion.belief
     write_map(data / "posterior.tif", belief.grid, belief.posterior, belief.posterior_sigma)
+    write_ledger(belief.ledger, belief.grid, data / "ledger.npz")
     if belief.study is not None:
         draw_prior(data / PRIOR_FOLDER / POSTERIOR, data, catalogue)
     publish(fusion.view, data, catalogue)

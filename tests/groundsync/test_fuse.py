@@ -48,7 +48,8 @@ def test_belief_changes_where_somebody_looked_and_nowhere_else(tmp_path: Path) -
     ratio = float(np.exp(look_llr(np.ones(1), np.array([False]), 0.5, 5e-6 * 25)[0]))
     z1, z0 = ASSUMED.p_given_deposit, ASSUMED.p_given_barren
     factor = (1 + z1 * (ratio - 1)) / (1 + z0 * (ratio - 1))
-    odds = 0.001 / 0.999 * factor
+    prior = 1 - np.exp(-0.05 * 25e-6)
+    odds = prior / (1 - prior) * factor
     assert belief.posterior.ravel()[empty] == pytest.approx(odds / (1 + odds), rel=1e-9)
     found = int(belief.grid.cells(np.array([X0 + 20.0]), np.array([Y0 + 20.0]))[0])
     assert belief.posterior.ravel()[found] > belief.prior.ravel()[found]
