@@ -82,7 +82,13 @@ def make_scene(
     """
     area = None if plan is None else to_map(as_area(plan), map_frame)
     if ground.dem is not None:
-        terrain = open_dem(ground.dem, map_frame, ground.datum, ground.sigma_m)
+        said = rig.defaults  # a stated sigma is the whole one; the rig's has a level besides
+        sigma_m, level_m = (
+            (said.sigma_dem_m, said.dem_level_m)
+            if ground.sigma_m is None
+            else (ground.sigma_m, 0.0)
+        )
+        terrain = open_dem(ground.dem, map_frame, ground.datum, sigma_m, level_sigma_m=level_m)
         return SurveyScene(rig, map_frame, terrain, area)
     alt_m, datum = takeoff
     sigma_m = PLANE_SIGMA_M if ground.sigma_m is None else ground.sigma_m
