@@ -53,6 +53,7 @@ STATUS_S = 1.0
 VALUES_S = 2.0
 SETTLE_S = 1.0
 """After landing: time for the last frames to arrive."""
+CAMERA_SILENT_S = 15.0
 QUIET_TURNS = 3
 """A flight is closed when nothing has been under way for so many turns."""
 LIMITS_S = {"link": 15.0, "capture": 15.0, "keep": 30.0, "write": 60.0, "scan": 120.0}
@@ -99,6 +100,7 @@ class Pipeline:
         self._tail_stop = threading.Event()
         self._landed_s = 0.0
         self._quiet = 0
+        self._recording_ns = time.monotonic_ns()
         self._finish: Finish | None = None
         self._due = {"status": 0.0, "values": 0.0}
         self._last: dict[str, Any] = {}
@@ -187,8 +189,24 @@ class Pipeline:
                 self._land()
         else:
             self._work_off(self._go_on_flying() if flying else False)
+        self._watch_sources()
         self._tell_values()
         self._write_status()
+
+    def _watch_sources(self) -> None:
+        """While recording: says when the vehicle or the camera is not heard, and when again."""
+        if self.phase is not Phase.RECORDING:
+            return
+        if self.telemetry.link is not None:
+            if self.telemetry.up:
+                self.health.restore("link", "link_lost")
+            else:
+                self.health.degrade("link", "link_lost", "frames wait to be placed from the log")
+        seen_ns = max(self.capture.last_ns, self._recording_ns)
+        if time.monotonic_ns() - seen_ns < CAMERA_SILENT_S * 1e9:
+            self.health.restore("capture", "camera_silent")
+        else:
+            self.health.degrade("capture", "camera_silent", f"no frame for {CAMERA_SILENT_S:.0f} s")
 
     def _has_landed(self, flying: bool | None) -> bool:
         """Only a vehicle that is heard and says so has landed: a lost link is no landing."""
@@ -206,6 +224,7 @@ class Pipeline:
             return
         self.health.restore("keep", "flight_not_begun")
         self.phase = Phase.RECORDING
+        self._recording_ns = time.monotonic_ns()
         if utc[1] is UtcQuality.NONE:
             self.health.event("link", "warning", "utc_unknown", "names use the host's clock")
 
@@ -281,7 +300,8 @@ class Pipeline:
         flight.gaps, flight.coverage_percent = len(gaps), processor.coverage.percent()
         if math.isfinite(flight.coverage_percent):
             size = sum(gap.area for gap in gaps)
-            text = f"coverage {flight.coverage_percent:.1f} %, {len(gaps)} gaps, {size:.0f} m2"
+            text = f"coverage {flight.coverage_percent:.1f} %, {len(gaps)} gaps"
+            text += f", {size:.0f} m2" if gaps else ""
             self.health.event("scan", "info", "coverage", text)
             if self.telemetry.up:
                 self.telemetry.link_post(lambda sender: sender.statustext(6, text))

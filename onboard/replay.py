@@ -320,14 +320,15 @@ def _header(
 def _flight_id(source: Source, frames: list[Frame], path: Path) -> str:
     """Returns the flight's name: the flight folder's own, else the source's with a hash.
 
-    The hash is of the frames' names and times, so that a replay with another rig or model is the
-    same flight.
+    The hash is of the frames' names, times and file sizes, so that a replay with another rig or
+    model is the same flight, and another flight of the same plan is not.
     """
     if (path / HEADER).is_file():
         return read_header(path).flight_id
     digest = hashlib.sha256()
     for frame in frames:
-        digest.update(f"{frame.name}|{frame.t_boot_s:.6f}\n".encode())
+        size = frame.path.stat().st_size if frame.path and frame.path.is_file() else 0
+        digest.update(f"{frame.name}|{frame.t_boot_s:.6f}|{size}\n".encode())
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name).strip("-._")[:40] or "flight"
     return f"{slug}-{digest.hexdigest()[:8]}"
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 STAMPED = re.compile(r"cam_(\d{1,19})\.(jpe?g|png)", re.IGNORECASE)
 POLL_S = 0.03
 REOPEN_S = 1.0
+SETTLED_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class FolderCamera:
         self._gap_ns = int(1e9 / rate_hz * 0.9) if rate_hz > 0 else 0
         self._last_ns = -(1 << 62)
         self._seen: set[str] = set()
+        self._mtime_ns = -1
+        self._changed_s = float("-inf")
 
     def captures(
         self, stop: threading.Event, beat: Callable[[], None] = lambda: None
@@ -113,6 +116,8 @@ class FolderCamera:
 
     def _fresh(self) -> list[tuple[int, Path]]:
         try:
+            if not self._has_changed(self.folder.stat().st_mtime_ns):
+                return []
             names = [entry.name for entry in os.scandir(self.folder)]
         except OSError:
             return []
@@ -123,6 +128,16 @@ class FolderCamera:
                 self._seen.add(name)
                 found.append((int(match.group(1)), self.folder / name))
         return sorted(found)
+
+    def _has_changed(self, mtime_ns: int) -> bool:
+        """Whether the folder may hold something new: thousands of names are not listed in vain.
+
+        Clocks of file systems are coarse: for a moment after a change it is listed again.
+        """
+        now_s = time.monotonic()
+        if mtime_ns != self._mtime_ns:
+            self._mtime_ns, self._changed_s = mtime_ns, now_s
+        return now_s - self._changed_s < SETTLED_S
 
     def _read(self, t_mono_ns: int, path: Path) -> Captured | None:
         if t_mono_ns - self._last_ns < self._gap_ns:

@@ -51,7 +51,7 @@ def test_recording_outlives_inference_frames_dem_and_telemetry(tmp_path):
         status = flight.status
         assert status["vehicle"]["link"] == "lost"
         assert status["phase"] == "recording"
-        assert "no_dem" in status["degraded"]
+        assert {"no_dem", "link_lost"} <= set(status["degraded"])
         assert status["counts"]["scan.failed"] >= shot
         assert status["counts"]["keep.not_placed"] == 2
         flight.aircraft.silent = False
@@ -62,7 +62,7 @@ def test_recording_outlives_inference_frames_dem_and_telemetry(tmp_path):
         codes = {event.code for event in reader.health()}
     assert len(records) == shot + 3
     assert all((flight.folder / r.kept_path).is_file() for r in records.values())
-    assert {"no_dem", "scan_failed", "placed_late"} <= codes
+    assert {"no_dem", "scan_failed", "placed_late", "link_lost", "link_lost_over"} <= codes
     assert "unreadable" in records[bad.name].frame.flags
     for path in lost:
         pose = records[path.name].pose
