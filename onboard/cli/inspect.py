@@ -72,7 +72,8 @@ def as_record(report: Report) -> dict[str, object]:
 def tell(report: Report) -> None:
     """Prints the report for people."""
     click.echo(f"{report.name}: {report.kind}")
-    click.echo(f"  {report.frames} frames, {report.placed} placed")
+    frames = "frame" if report.frames == 1 else "frames"
+    click.echo(f"  {report.frames} {frames}, {report.placed} placed")
     if report.where:
         w = report.where
         click.echo(

@@ -291,7 +291,6 @@ class PoseBuffer:
         if rig.mount.type == "fixed":
             return rig.mount.r_ned_cam(state.r_ned_body), omega_ned, none
         if not len(run.gimbal):
-            self._note("no gimbal attitude in the telemetry: taken as looking straight down")
             yaw, _, _ = ypr_from_r(state.r_ned_body)
             for mine in state.flags:
                 mine.append("no_gimbal_attitude")

@@ -142,7 +142,7 @@ def _log(at: Path, folder: Path) -> Path | None:
     for place in places:
         logs = [p for p in sorted(place.iterdir()) if p.suffix.lower() in TELEMETRY_SUFFIXES]
         for suffix in (".tlog", ".bin", ".ulg"):
-            mine = [p for p in logs if p.suffix.lower() == suffix]
+            mine = [p for p in logs if p.suffix.lower() == suffix and not _is_klv(p)]
             if len(mine) > 1:
                 names = ", ".join(p.name for p in mine[:4])
                 raise SourceError(
@@ -209,12 +209,16 @@ def _reconstruction(at: Path, folder: Path, alt_datum: HeightDatum | None) -> So
     )
 
 
-def _refuse_klv(at: Path) -> None:
+def _is_klv(at: Path) -> bool:
     with at.open("rb") as file:
-        if file.read(4) == KLV_KEY:
-            raise NotReadYetError(
-                f"{at}: MISB KLV is not read yet", "write its track as a pose table, give --poses"
-            )
+        return file.read(4) == KLV_KEY
+
+
+def _refuse_klv(at: Path) -> None:
+    if _is_klv(at):
+        raise NotReadYetError(
+            f"{at}: MISB KLV is not read yet", "write its track as a pose table, give --poses"
+        )
 
 
 def _deeper(at: Path) -> str:

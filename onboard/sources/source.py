@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from calibration.rotations import r_from_ypr
 from onboard.records import Floats, Frame, HeightDatum, Poses
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+SAMPLE_FORMAT, REAL_NUMBERS = 339, 3
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".ts", ".m4v", ".webm")
 
 
@@ -173,9 +175,34 @@ class Source(Protocol):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Returns the images of a folder in natural order (IMG_9 before IMG_10)."""
+    """Returns the images of a folder in natural order (IMG_9 before IMG_10).
+
+    Hidden files and rasters of real numbers (a DEM beside the frames) are none.
+    """
     found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    return sorted((p for p in found if not p.name.startswith(".")), key=natural_key)
+    frames = [p for p in found if not p.name.startswith(".") and not _is_dem(p)]
+    return sorted(frames, key=natural_key)
+
+
+def _is_dem(path: Path) -> bool:
+    """Returns whether a TIFF file holds real numbers: SampleFormat 3 in its first directory."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
+            if order is None:
+                return False
+            file.seek(struct.unpack(f"{order}I", head[4:])[0])
+            (count,) = struct.unpack(f"{order}H", file.read(2))
+            entries = file.read(12 * count)
+        for tag, _, values, first in struct.iter_unpack(f"{order}HHIH2x", entries):
+            if tag == SAMPLE_FORMAT:
+                return values == 1 and first == REAL_NUMBERS
+    except (OSError, struct.error):
+        return False
+    return False
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:

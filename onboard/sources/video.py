@@ -215,7 +215,7 @@ class SubtitledVideo(_VideoSource):
         for name, missing in zip(self.names, no_position, strict=True):
             if missing:
                 self.flagged.append(flag(name, "no_gps"))
-        if no_attitude.all() and len(no_attitude) > 1:
+        if no_attitude.sum() > 1 and np.all(no_attitude | no_position):
             self.notes.append("this dialect says no gimbal attitude: give --poses to place frames")
         else:
             for name, missing in zip(self.names, no_attitude, strict=True):

@@ -307,6 +307,12 @@ def test_pixels_are_never_turned(photo: Make) -> None:
     assert np.abs(pixels.astype(int) - stored).max() <= 4
 
 
+def test_a_dem_beside_the_photos_is_no_photo(photo: Make, tmp_path: Path) -> None:
+    photo("a.jpg", dji())
+    cv2.imwrite(str(tmp_path / "dem.tif"), np.ones((8, 8), np.float32))
+    assert [f.name for f in open_source(tmp_path, alt_datum="same").frames()] == ["a.jpg"]
+
+
 def test_16_bit_frames_and_broken_ones(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     deep = rng.integers(0, 65535, (20, 30, 3), dtype=np.uint16)
