@@ -120,7 +120,7 @@ def _tiles(
 
 
 def draw_prior(posterior: Path, project: Path, catalogue: Catalogue) -> None:
-    """Draws the prior map's first band, logarithmic from pale to dark, for the map page.
+    """Draws the prior map's first band, logarithmic from dark to bright, for the map page.
 
     Args:
         posterior: A GeoTIFF of probabilities in a projected CRS.
@@ -135,11 +135,13 @@ def draw_prior(posterior: Path, project: Path, catalogue: Catalogue) -> None:
             crs, a.c + a.a / 2, a.f + a.e / 2, abs(a.a), probability.shape[1], probability.shape[0]
         )
     seen = np.isfinite(probability) & (probability > 0)
+    low, high = np.percentile(probability[seen], [2, 98]) if seen.any() else (0.0, 1.0)
+    label = f"Prior probability, {low:.2g} (dark) to {high:.2g} (bright)"
     picture = Mosaic(_shade(probability, seen), seen, grid)
     png = Path("pictures") / "prior.png"
     picture.write_png(project / png)
     catalogue.put_picture(
-        PictureRow(PRIOR, "Prior probability", str(png), str(posterior), picture.corners_lon_lat())
+        PictureRow(PRIOR, label, str(png), str(posterior), picture.corners_lon_lat())
     )
 
 

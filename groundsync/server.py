@@ -118,7 +118,7 @@ class MapRoutes:
         return [*routes, Route("/", self.no_bundle)]
 
     def describe(self, request: Request) -> JSONResponse:  # noqa: ARG002
-        """Answers name, summary, notes, alerts, pictures, bounds and the revision."""
+        """Answers name, summary, notes, alerts, pictures, report, bounds and revision."""
         flights = self.catalogue.flights()
         live = self.live.state(exclude=[f.flight_id for f in flights if f.state == "complete"])
         fused = self.catalogue.document("summary") or {}
@@ -140,6 +140,7 @@ class MapRoutes:
                 "notes": fused.get("notes", []),
                 "alerts": [*fused.get("alerts", []), *live.alerts],
                 "images": pictures,
+                "report": (self.project / "report.html").is_file(),
                 "bounds": fused.get("bounds") or live.bounds,
             }
         )
