@@ -44,6 +44,21 @@ class TrackSettings:
     max_looks: int = 48
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where n tracks lie, and σ of each along its longest axis with its wander."""
+
+    things: list[TrackedThing]
+    xy_m: Floats
+    reach_m: Floats
+
+    def near(self, look: Look) -> list[TrackedThing]:
+        """Returns the tracks close enough to be worth a distance (6 σ of both, nothing shared)."""
+        far = np.hypot(*(self.xy_m - look.xy_m).T)
+        close = far <= 6.0 * (self.reach_m + look.reach_m + look.wander_m)
+        return [self.things[i] for i in np.flatnonzero(close)]
+
+
 @dataclass
 class Tracker:
     """All tracks of one flight.
@@ -65,7 +80,7 @@ class Tracker:
     @property
     def tracks(self) -> list[Track]:
         """All tracks, in the order of their ids."""
-        return [self._record(thing) for thing in self._things.values()]
+        return self._records(list(self._things.values()))
 
     @property
     def confirmed(self) -> list[Track]:
@@ -87,7 +102,7 @@ class Tracker:
         changed |= self._merge(changed)
         seen = set(changed)
         changed |= self._miss(footprint, seen)
-        return [self._record(self._things[i]) for i in sorted(changed) if i in self._things]
+        return self._records([self._things[i] for i in sorted(changed) if i in self._things])
 
     def _looks(self, detections: Detections) -> list[Look]:
         """Returns the detections that could be placed, covariances turned into map axes."""
@@ -134,8 +149,9 @@ class Tracker:
     def _associate(self, looks: list[Look]) -> dict[int, int]:
         """Returns look index → track id, one to one, the likeliest pairs first."""
         candidates: list[tuple[float, int, int]] = []
+        places = self._index()
         for i, look in enumerate(looks):
-            for thing in self._near(look):
+            for thing in places.near(look):
                 if thing.class_name != look.class_name:
                     continue
                 d2, log_det = _distance(look, thing.fused)
@@ -149,15 +165,11 @@ class Tracker:
                 taken.add(track_id)
         return pairs
 
-    def _near(self, look: Look) -> list[TrackedThing]:
-        """Returns the tracks close enough to be worth a distance (6 σ of both, nothing shared)."""
-        if not self._things:
-            return []
+    def _index(self) -> _Places:
+        """Returns where all tracks lie and how far they reach, for one frame's questions."""
         things = list(self._things.values())
-        xy = np.array([t.fused.xy_m for t in things])
-        reach = np.array([t.fused.reach_m + t.fused.wander_m for t in things])
-        near = np.hypot(*(xy - look.xy_m).T) <= 6.0 * (reach + look.reach_m + look.wander_m)
-        return [things[i] for i in np.flatnonzero(near)]
+        xy = np.array([t.fused.xy_m for t in things]).reshape(-1, 2)
+        return _Places(things, xy, np.array([t.fused.reach_m + t.fused.wander_m for t in things]))
 
     def _add(self, look: Look, track_id: int | None) -> int:
         if track_id is None:
@@ -170,12 +182,13 @@ class Tracker:
     def _merge(self, changed: set[int]) -> set[int]:
         """Merges changed tracks with others that turn out to be the same thing."""
         survivors: set[int] = set()
+        places = self._index()
         for track_id in sorted(changed):
             thing = self._things.get(track_id)
             if thing is None:
                 continue
-            for other in self._near(thing.fused):
-                if self._is_same(thing, other):
+            for other in places.near(thing.fused):
+                if other.track_id in self._things and self._is_same(thing, other):
                     kept, gone = sorted((thing, other), key=lambda t: t.track_id)
                     kept.take_over(gone, self.settings.max_looks)
                     del self._things[gone.track_id]
@@ -210,17 +223,23 @@ class Tracker:
                 missed.add(thing.track_id)
         return missed
 
-    def _record(self, thing: TrackedThing) -> Track:
-        fused = thing.fused
-        lat, lon = self.map_frame.to_geographic(fused.xy_m[:1], fused.xy_m[1:])
-        to_true = self._true_to_grid(lat, lon)[0].T
-        return thing.record(
-            lat_deg=float(lat[0]),
-            lon_deg=float(lon[0]),
-            to_true=to_true,
-            confirmed=self._is_confirmed(thing),
-            correlation=self.settings.correlation,
-        )
+    def _records(self, things: list[TrackedThing]) -> list[Track]:
+        """Returns the records of things; the map is asked once for all of them."""
+        if not things:
+            return []
+        xy = np.array([thing.fused.xy_m for thing in things])
+        lat, lon = self.map_frame.to_geographic(xy[:, 0], xy[:, 1])
+        turn = self._true_to_grid(lat, lon)
+        return [
+            thing.record(
+                lat_deg=float(lat[i]),
+                lon_deg=float(lon[i]),
+                to_true=turn[i].T,
+                confirmed=self._is_confirmed(thing),
+                correlation=self.settings.correlation,
+            )
+            for i, thing in enumerate(things)
+        ]
 
     def _is_confirmed(self, thing: TrackedThing) -> bool:
         if thing.looks_count >= self.settings.confirm_looks:
