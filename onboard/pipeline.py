@@ -32,7 +32,6 @@ from onboard.live_flight import (
     begin_flight,
     interrupted_flights,
     resume_flight,
-    software_version,
 )
 from onboard.live_telemetry import LiveTelemetry
 from onboard.recorder import CAPTURED_SIZE, CaptureStage, KeepStage, Waiting
@@ -40,6 +39,7 @@ from onboard.records import ClockTie, Frame, FrameRecord, Poses, UtcQuality
 from onboard.scanning import ScanStage
 from onboard.sources.camera import LiveCamera, open_camera
 from onboard.stages import BoundedQueue, StageThread
+from onboard.status import flight_status, status_of
 from onboard.survey_scene import read_plan
 from onboard.tell.cot import CotVoice
 from onboard.tell.mavlink import StatustextVoice, post_image_dot, post_values
@@ -103,7 +103,7 @@ class Pipeline:
         self._recording_ns = time.monotonic_ns()
         self._finish: Finish | None = None
         self._due = {"status": 0.0, "values": 0.0}
-        self._last: dict[str, Any] = {}
+        self.last_flight: dict[str, Any] = {}
         rig = load_rig(settings.rig.file)
         self.rig = rig
         self.plan = None if settings.survey.plan is None else read_plan(settings.survey.plan)
@@ -310,7 +310,7 @@ class Pipeline:
     def _closed(self, flight: LiveFlight) -> None:
         log.info("flight_closed flight=%s", flight.flight_id)
         self.flights_closed.append(flight.flight_id)
-        self._last = self._flight_status(flight)
+        self.last_flight = flight_status(flight)
         self.scan.forget_flight()
         self.flight, self._finish = None, None
         self.phase = Phase.WAITING
@@ -387,53 +387,6 @@ class Pipeline:
             return
         self._due["status"] = now_s
         try:
-            write_status(self.settings.storage.root / STATUS, self.status(running))
+            write_status(self.settings.storage.root / STATUS, status_of(self, running))
         except OSError as error:
             self.health.event("keep", "error", "status_not_written", str(error))
-
-    def status(self, running: bool = True) -> dict[str, Any]:
-        """Returns everything a person or `gossan onboard status` wants to know."""
-        flight = self.flight
-        snapshot = self.health.snapshot()
-        now_ns = time.monotonic_ns()
-        seen_ns = self.capture.last_ns
-        return {
-            "version": software_version(),
-            "running": running,
-            "t_mono_ns": now_ns,
-            "t_utc_host_s": time.time(),
-            "phase": str(self.phase),
-            "flight": None if flight is None else self._flight_status(flight),
-            "last_flight": self._last or None,
-            "flights_closed": list(self.flights_closed),
-            "queues": {
-                "captured": len(self.captured),
-                "keep": self.keep.waiting,
-                "scan": len(self.to_scan),
-                "write": self.writer.waiting,
-                "tell": self.writer.untold,
-            },
-            "texts": list(self.writer.texts),
-            "vehicle": self.telemetry.state(),
-            "camera": {
-                "source": self.settings.camera.source,
-                "frame_age_s": round((now_ns - seen_ns) * 1e-9, 2) if seen_ns else None,
-                "failures": self.camera.failures,
-            },
-            "stuck": self.health.stuck(),
-            **snapshot,
-        }
-
-    def _flight_status(self, flight: LiveFlight) -> dict[str, Any]:
-        names = ("frames", "kept", "placed", "scanned", "looked_at", "detections", "alerts")
-        return {
-            "flight_id": flight.flight_id,
-            "folder": str(flight.folder),
-            "resumed": flight.resumed,
-            **{name: flight.counts.get(name, 0) for name in names},
-            "backlog": len(flight.backlog),
-            "coverage_percent": flight.coverage_percent,
-            "gaps": flight.gaps,
-            "disk": flight.guard.room.name.lower(),
-            "not_kept": dict(flight.guard.not_kept),
-        }
