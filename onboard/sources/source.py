@@ -199,7 +199,7 @@ def _is_dem(path: Path) -> bool:
             entries = file.read(12 * count)
         for tag, _, values, first in struct.iter_unpack(f"{order}HHIH2x", entries):
             if tag == SAMPLE_FORMAT:
-                return values == 1 and first == REAL_NUMBERS
+                return bool(values == 1 and first == REAL_NUMBERS)
     except (OSError, struct.error):
         return False
     return False
