@@ -116,10 +116,13 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.lower().startswith(("model name", "model\t", "hardware")):
-                return line.partition(":")[2].strip()
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    fields = {
+        key.strip().lower(): value.strip() for key, _, value in (x.partition(":") for x in lines)
+    }
+    named = next((fields[key] for key in ("model name", "hardware") if fields.get(key)), "")
+    if named:
+        return named
     return platform.processor() or platform.machine()
 
 
