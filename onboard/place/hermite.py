@@ -16,6 +16,10 @@ from onboard.records import Floats, Ints
 
 DECAY_S = 0.3
 """Beyond the last sample an attitude rate is taken to die out within this time."""
+TRUST_SPAN_S = 2.0
+TRUST_LEAST = 12
+"""Rates are judged by at least so many intervals, none longer than the span."""
+TINY = 1e-12
 
 
 class Samples:
@@ -124,6 +128,8 @@ def hermite_attitude(
         rates: (n, 3) body rates, rad/s; NaN where unknown (then the chord's).
         t_samples: (n,) their times.
         t: (m,) times. Beyond the ends the rate dies out.
+
+    A gyro's rate is trusted as far as the samples bear it out, see :func:`rate_trust`.
     """
     b = bracket(t_samples, t)
     inside = b.gap_s > 0.0
@@ -133,6 +139,8 @@ def hermite_attitude(
     chord = np.where(inside[:, None], phi1 / span, 0.0)
     w0 = np.where(np.isnan(rates[b.before]), chord, rates[b.before])
     w1 = np.where(np.isnan(rates[b.after]), chord, rates[b.after])
+    trust = np.where(inside[:, None], rate_trust(q, rates, t_samples), 1.0)
+    w0, w1 = chord + trust * (w0 - chord), chord + trust * (w1 - chord)
     s = np.where(inside, (t - t_samples[b.before]) / span[:, 0], 0.0)[:, None]
     v1 = (_right_jacobian_inverse(phi1) @ w1[..., None])[..., 0]
     phi, slope = _cubic(phi1, w0, v1, span, s)
@@ -141,6 +149,25 @@ def hermite_attitude(
     fade = np.sign(away) * DECAY_S * (1.0 - np.exp(-np.abs(away) / DECAY_S))
     phi = np.where(inside[:, None], phi, w0 * fade[:, None])
     return quat_mul(q0, quat_exp(phi)), np.where(inside[:, None], omega, w0)
+
+
+def rate_trust(q: Floats, rates: Floats, t_samples: Floats) -> Floats:
+    """Returns (3,) how far rates at the samples speak for the time between them, 0 to 1 per axis.
+
+    Where motion is smooth at this spacing, the mean of the two end rates equals the chord's. Rates
+    that shake faster than the samples show (turbulence at 3 Hz telemetry) do not: if N is the
+    shaking's variance, var(mean − chord) = N/2, and the best linear estimate (Wiener) takes the
+    fraction 1 − N/var(rate − chord) of each rate's departure from the chord.
+    """
+    span = np.diff(t_samples)
+    near = (span > 0.0) & (span <= TRUST_SPAN_S) & np.isfinite(rates[:-1] + rates[1:]).all(axis=1)
+    if near.sum() < TRUST_LEAST:
+        return np.ones(3)
+    turn = quat_log(quat_mul(quat_conj(q[:-1][near]), q[1:][near])) / span[near][:, None]
+    w0, w1 = rates[:-1][near] - turn, rates[1:][near] - turn
+    shaking = 2.0 * np.mean(((w0 + w1) / 2.0) ** 2, axis=0)
+    all_of_it = np.mean((w0**2 + w1**2) / 2.0, axis=0)
+    return np.asarray(np.clip(1.0 - shaking / np.maximum(all_of_it, TINY), 0.0, 1.0))
 
 
 def _cubic(dx: Floats, v0: Floats, v1: Floats, span: Floats, s: Floats) -> tuple[Floats, Floats]:

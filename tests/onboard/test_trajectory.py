@@ -13,7 +13,7 @@ from calibration.camera import Camera
 from calibration.geodesy import geoid_m
 from calibration.rig import Clock, Mount, Rig
 from calibration.rotations import A_BODY_CAM, quat_from_r, r_from_quat, r_from_ypr, rot_log
-from onboard.place.hermite import Samples, hermite, hermite_attitude
+from onboard.place.hermite import Samples, hermite, hermite_attitude, rate_trust
 from onboard.place.trajectory import PoseBuffer
 from onboard.place.vehicle_state import metres_per_degree
 from onboard.records import Floats
@@ -301,3 +301,18 @@ def test_vector_hermite_is_exact_on_cubics() -> None:
     value, rate = hermite(cubic(t), slope(t), t, at)
     assert value == pytest.approx(cubic(at), abs=1e-12)
     assert rate == pytest.approx(slope(at), abs=1e-11)
+
+
+def test_rates_are_trusted_as_far_as_the_samples_bear_them_out() -> None:
+    t = np.arange(0.0, 60.0, 0.3)
+    roll, rate = 0.2 * np.sin(t), 0.2 * np.cos(t)
+    q = np.stack([np.cos(roll / 2), np.sin(roll / 2), 0 * t, 0 * t], axis=1)
+    smooth = np.stack([rate, 0 * t, 0 * t], axis=1)
+    assert rate_trust(q, smooth, t)[0] > 0.95
+    shaken = smooth + np.random.default_rng(1).normal(0, 0.3, smooth.shape)
+    assert rate_trust(q, shaken, t)[0] < 0.2
+    middle = t[:-1] + 0.15
+    for heard, limit_rad in ((smooth, 1e-4), (shaken, 5e-3)):
+        between, _ = hermite_attitude(q, heard, t, middle)
+        error = 2 * np.arcsin(between[:, 1]) - 0.2 * np.sin(middle)
+        assert np.sqrt(np.mean(error**2)) < limit_rad
