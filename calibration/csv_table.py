@@ -41,7 +41,7 @@ class CsvTable:
             TableError: There is no such column; the message names the nearest.
         """
         if column not in self.columns:
-            near = difflib.get_close_matches(column, self.columns, n=1)
+            near = difflib.get_close_matches(column, self.columns, n=1, cutoff=0.75)
             hint = (
                 f"did you mean '{near[0]}'?" if near else f"its columns: {', '.join(self.columns)}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 
 from gossan.console import report_error
-from gossan.errors import GossanError, MissingExtraError, NotBuiltError, UserError
+from gossan.errors import GossanError, HardwareError, MissingExtraError, NotBuiltError, UserError
 
 PACKAGES = ("calibration", "models", "onboard", "groundsync")
 
@@ -208,6 +209,18 @@ def main() -> None:
         gossan.main(standalone_mode=True)
     except GossanError as error:
         sys.exit(report_error(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(report_error(_of_files(error)))
+
+
+def _of_files(error: OSError) -> GossanError:
+    """Returns what the system refused about a file as an error that a person can act on."""
+    message = f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HardwareError(message, "free some room on that disk, or write to another")
+    return UserError(message, "check the path and its permissions, or give another")
 
 
 def keep_strangers_out() -> None:

@@ -29,6 +29,19 @@ def json_option(function: F) -> F:
     )(function)
 
 
+class Metres(click.FloatRange):
+    """A finite number of metres on the command line: no NaN, no infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns the number, or fails as a usage error."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def emit(
     payload: Mapping[str, Any], as_json: bool, human: Callable[[], None] | None = None
 ) -> None:

@@ -66,11 +66,13 @@ def _explain(
     error: ValidationError, kind: type[Settings], text: str, where: str
 ) -> tuple[str, str]:
     """Returns message and hint for the first refused key or value."""
-    first = error.errors()[0]
+    refused = error.errors()
+    unknown = [one for one in refused if one["type"] == "extra_forbidden"]
+    first = (unknown or refused)[0]  # a misspelt key is also a missing one: name the misspelling
     loc = [str(part) for part in first["loc"]]
     key = ".".join(loc)
     place = f"{where}, line {_line_of(text, loc)}" if _line_of(text, loc) else where
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(kind, loc[:-1])
         near = difflib.get_close_matches(loc[-1], known, n=1)

@@ -3,7 +3,8 @@
 UserError
 ├── TableError           a CSV table that cannot be used
 ├── PoseError            poses that cannot be used as they are
-└── DemError             a DEM that is missing or cannot be used
+├── DemError             a DEM that is missing or cannot be used
+└── SizeDiffersError     an image that is not of the rig's size
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from calibration.errors import TableError
 from gossan.errors import UserError
 
-__all__ = ["DemError", "PoseError", "TableError"]
+__all__ = ["DemError", "PoseError", "SizeDiffersError", "TableError"]
 
 
 class PoseError(UserError):
@@ -20,3 +21,7 @@ class PoseError(UserError):
 
 class DemError(UserError):
     """A DEM that is missing or cannot be used."""
+
+
+class SizeDiffersError(UserError):
+    """An image that is not of the rig's size."""

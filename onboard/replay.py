@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 
 from calibration.rig import Rig, load_rig
-from gossan.errors import GossanError, UserError
+from gossan.errors import DamagedDataError, GossanError, UserError
 from onboard.config import AlertSettings, ModelSettings
+from onboard.errors import SizeDiffersError
 from onboard.eyes import Eyes, open_eyes
 from onboard.keep.files import keep_chip, keep_frame
 from onboard.keep.flight import HEADER, TELEMETRY, FlightHeader, create_flight, read_header
@@ -202,9 +203,9 @@ class _Run:
             step = self.processor.process(loaded, pose, _when_ns(frame))
         except (GossanError, ValueError, ArithmeticError, cv2.error) as error:
             log.warning("frame_failed frame=%s error=%r", frame.name, error)
-            damaged = "decode" in str(error)
-            self._flag(frame, "unreadable" if damaged else "scan_failed")
-            if not damaged:
+            reason = _reason(error)
+            self._flag(frame, reason)
+            if reason != "unreadable":
                 self._note(f"{frame.name}: {error}")
             store.commit_frame(FrameRecord(frame, pose, dropped=(f"scan: {error}",)))
             return
@@ -251,6 +252,12 @@ class _Run:
     def _note(self, text: str) -> None:
         if text not in self.result.notes:
             self.result.notes.append(text)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DamagedDataError):
+        return "unreadable"
+    return "size_differs" if isinstance(error, SizeDiffersError) else "scan_failed"
 
 
 def _scene(options: ReplayOptions, rig: Rig) -> tuple[Source, Poses, SurveyScene]:

@@ -15,6 +15,7 @@ from calibration.rig import Rig
 from gossan.errors import DamagedDataError, UserError
 from models.decode import Regions
 from models.predict import Predictor
+from onboard.errors import SizeDiffersError
 from onboard.frame_quality import frame_quality
 from onboard.place.geotag import geotag
 from onboard.place.grid import Grid
@@ -239,7 +240,7 @@ def _quality(frame: Frame) -> str:
 def _check_size(pixels: Image, rig: Rig) -> None:
     camera = rig.camera
     if pixels.shape[:2] != (camera.height_px, camera.width_px):
-        raise UserError(
+        raise SizeDiffersError(
             f"the image has {pixels.shape[1]} x {pixels.shape[0]} pixels, the rig's camera "
             f"{camera.width_px} x {camera.height_px}",
             "use the rig of this camera and image size",

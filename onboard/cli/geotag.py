@@ -11,7 +11,7 @@ import numpy as np
 
 from calibration.geodesy import HEIGHT_DATUMS, MapModel, parse_crs
 from calibration.rig import load_rig
-from gossan.console import emit, json_option, table
+from gossan.console import Metres, emit, json_option, table
 from onboard.geotag_table import Maps, geotag_table
 from onboard.place.ellipses import ce90_m
 from onboard.records import GroundPoints, HeightDatum
@@ -27,9 +27,9 @@ DATUM = click.Choice(HEIGHT_DATUMS)
 @click.option("--poses", required=True, type=FILE, help="POSES table of the frames.")
 @click.option("--rig", required=True, type=FILE, help="Rig TOML of the camera.")
 @click.option("--dem", type=FILE, help="DEM of the ground.")
-@click.option("--ground-alt", type=float, metavar="M", help="Level ground of this height.")
+@click.option("--ground-alt", type=Metres(), metavar="M", help="Level ground of this height.")
 @click.option("--dem-datum", type=DATUM, help="What the ground's heights are above.")
-@click.option("--dem-sigma", type=click.FloatRange(min=0), metavar="M", help="σ of ground heights.")
+@click.option("--dem-sigma", type=Metres(0.0), metavar="M", help="σ of ground heights.")
 @click.option("--alt-datum", type=DATUM, help="What heights that do not say so are above.")
 @click.option("--crs", help="Projected CRS of the map; the UTM zone of the poses by default.")
 @click.option(

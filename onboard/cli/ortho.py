@@ -11,7 +11,7 @@ import numpy as np
 
 from calibration.geodesy import HEIGHT_DATUMS, MapFrame, MapModel, parse_crs
 from calibration.rig import load_rig
-from gossan.console import emit, json_option, progress, table
+from gossan.console import Metres, emit, json_option, progress, table
 from gossan.errors import UserError
 from onboard.ortho_batch import BatchReport, OrthoJob, ortho_batch
 from onboard.place.grid import Grid
@@ -33,7 +33,12 @@ SURFACE = click.Choice(["linear", "cubic"])
 @click.option("--rig", required=True, type=FILE, help="Rig TOML of the camera.")
 @click.option("--poses", type=FILE, help="POSES table that replaces the source's own poses.")
 @click.option("--dem", required=True, type=FILE, help="DEM of the ground.")
-@click.option("--gsd", type=float, metavar="M", help="Pixel size; the frames' own by default.")
+@click.option(
+    "--gsd",
+    type=Metres(0.0, min_open=True),
+    metavar="M",
+    help="Pixel size; the frames' own by default.",
+)
 @click.option("--crs", help="Projected CRS of the map; the UTM zone of the poses by default.")
 @click.option("--like", type=FILE, metavar="REF.tif", help="Take CRS and grid of this raster.")
 @click.option(
@@ -49,7 +54,7 @@ SURFACE = click.Choice(["linear", "cubic"])
 )  # fmt: skip
 @click.option("--extras", is_flag=True, help="Write sigma and masks too, into OUT/extras.")
 @click.option("--dem-datum", type=DATUM, help="What the DEM's heights are above.")
-@click.option("--dem-sigma", type=click.FloatRange(min=0), metavar="M", help="σ of DEM heights.")
+@click.option("--dem-sigma", type=Metres(0.0), metavar="M", help="σ of DEM heights.")
 @click.option("--alt-datum", type=DATUM, help="What camera heights that do not say so are above.")
 @click.option(
     "--codec", type=click.Choice(["deflate", "zstd", "lzw", "none"]), default="deflate",

@@ -8,26 +8,25 @@ from typing import get_args
 
 import click
 
-from gossan.console import emit, json_option, progress, say, table
+from gossan.console import Metres, emit, json_option, progress, say, table
 from onboard.records import Frame, HeightDatum
 
 PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 DATUMS = click.Choice(get_args(HeightDatum))
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
-@click.option("--rig", type=FILE, required=True, help="The camera and its mount.")
+@click.argument("source", type=PATH)
+@click.option("--rig", type=PATH, required=True, help="The camera and its mount.")
 @click.option("--out", type=PATH, required=True, help="The flight folder to make.")
-@click.option("--poses", type=FILE, help="A pose table in place of the source's poses.")
-@click.option("--dem", type=FILE, help="The ground; without it a plane at take-off height.")
+@click.option("--poses", type=PATH, help="A pose table in place of the source's poses.")
+@click.option("--dem", type=PATH, help="The ground; without it a plane at take-off height.")
 @click.option("--dem-datum", type=DATUMS, help="What the DEM's heights are above.")
-@click.option("--dem-sigma", type=click.FloatRange(0.0), help="σ of the DEM's heights, metres.")
+@click.option("--dem-sigma", type=Metres(0.0), help="σ of the DEM's heights, metres.")
 @click.option("--alt-datum", type=DATUMS, help="What the source's heights are above.")
 @click.option("--model", default="surface-rgb", show_default=True, help="Zoo name, folder, none.")
-@click.option("--plan", type=FILE, help="GeoJSON of the planned area, for coverage.")
-@click.option("--gsd", type=click.FloatRange(0.0, min_open=True), help="Ortho pixel, metres.")
+@click.option("--plan", type=PATH, help="GeoJSON of the planned area, for coverage.")
+@click.option("--gsd", type=Metres(0.0, min_open=True), help="Ortho pixel, metres.")
 @click.option("--orthos/--no-orthos", default=True, show_default=True, help="Write the orthos.")
 @click.option("--misfit/--no-misfit", default=True, show_default=True, help="Compare neighbours.")
 @json_option
