@@ -12,24 +12,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from calibration.rig import Rig, load_rig
+from gossan.checks import Check, Kind, Level
 from gossan.errors import GossanError
 from onboard.config import ModelSettings, OnboardSettings
 from onboard.health import Health
 from onboard.live_telemetry import LiveTelemetry
 
 log = logging.getLogger(__name__)
-
-Level = Literal["ok", "warn", "fail"]
-Kind = Literal["settings", "hardware"]
 
 NEEDED = (
     "click", "cv2", "httpx", "nacl", "numpy", "PIL", "psutil", "pydantic", "pymavlink", "pyproj",
@@ -41,25 +37,6 @@ FSYNC_SLOW_MS = 50.0
 CLOCK_GOOD_S = 0.01
 YEAR_2025_S = 1.735e9
 MIN_TRIES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the doctor.
-
-    Attributes:
-        name: What was looked at.
-        level: ``ok``, ``warn`` (can fly, something is lost) or ``fail``.
-        detail: What was found.
-        todo: What to do; empty if nothing.
-        kind: Whose fault a failure is: a device or link, or what somebody gave.
-    """
-
-    name: str
-    level: Level
-    detail: str
-    todo: str = ""
-    kind: Kind = "settings"
 
 
 def check_installation() -> Iterator[Check]:
@@ -93,14 +70,6 @@ def check_all(settings: OnboardSettings) -> Iterator[Check]:
     if rig is not None:
         yield from _guarded("camera", lambda: _check_camera(settings, rig), "hardware")
         yield from _check_link(settings, rig)
-
-
-def exit_code(checks: list[Check]) -> int:
-    """Returns 3 where hardware or a link failed, 1 where settings did, else 0."""
-    failed = [check for check in checks if check.level == "fail"]
-    if any(check.kind == "hardware" for check in failed):
-        return 3
-    return 1 if failed else 0
 
 
 def _guarded(name: str, look: Callable[[], Check], kind: Kind = "settings") -> Iterator[Check]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gossan.checks import Check
 from onboard import doctor as room
 from onboard.cli.doctor import doctor
 from onboard.config import load_onboard
-from onboard.doctor import Check, check_all, check_installation, exit_code
+from onboard.doctor import check_all, check_installation
 
 spec = importlib.util.spec_from_file_location(
     "live_world", Path(__file__).with_name("live_world.py")
@@ -55,19 +56,6 @@ def test_without_an_engine_it_warns(monkeypatch):
 def test_a_clock_of_1970_is_told(monkeypatch):
     monkeypatch.setattr(room.time, "time", lambda: 1000.0)
     assert by_name(check_installation())["host clock"].level == "warn"
-
-
-@pytest.mark.parametrize(
-    ("levels", "code"),
-    [
-        ([("ok", "settings")], 0),
-        ([("warn", "hardware")], 0),
-        ([("fail", "settings")], 1),
-        ([("fail", "settings"), ("fail", "hardware")], 3),
-    ],
-)
-def test_exit_codes(levels, code):
-    assert exit_code([Check("x", level, "", "", kind) for level, kind in levels]) == code
 
 
 def test_nothing_at_the_vehicle(tmp_path, quick):
