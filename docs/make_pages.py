@@ -48,8 +48,8 @@ def _section(title: str, group: click.Group, name: str) -> str:
 
 def _row(option: click.Option) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
-    kind = "" if option.is_flag else f" {option.make_metavar(click.Context(click.Command('x')))}"
-    return f"| {names}{_cell(kind)} | {_cell(option.help or '')} |\n"
+    kind = "" if option.is_flag else option.make_metavar(click.Context(click.Command("x")))
+    return f"| {_cell(f'{names} {kind}')} | {_cell(option.help or '')} |\n"
 
 
 def _cell(text: str) -> str:
