@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import importlib.util
+import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from gossan.console import report_error
 from gossan.errors import GossanError, HardwareError, MissingExtraError, NotBuiltError, UserError
 
 PACKAGES = ("calibration", "models", "onboard", "groundsync")
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK_HINT = "free some room on that disk, or write to another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +215,20 @@ def main() -> None:
     except GossanError as error:
         sys.exit(report_error(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL_DISK:
             raise
         sys.exit(report_error(_of_files(error)))
+    except sqlite3.OperationalError as error:
+        if "disk is full" not in str(error):
+            raise
+        sys.exit(report_error(HardwareError(f"writing a database: {error}", FULL_DISK_HINT)))
 
 
 def _of_files(error: OSError) -> GossanError:
     """Returns what the system refused about a file as an error that a person can act on."""
-    message = f"{error.filename}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HardwareError(message, "free some room on that disk, or write to another")
+    message = f"{error.filename or 'writing'}: {error.strerror}"
+    if error.errno in FULL_DISK:
+        return HardwareError(message, FULL_DISK_HINT)
     return UserError(message, "check the path and its permissions, or give another")
 
 

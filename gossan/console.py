@@ -30,7 +30,7 @@ def json_option(function: F) -> F:
 
 
 class Metres(click.FloatRange):
-    """A finite number of metres on the command line: no NaN, no infinity."""
+    """A finite number on the command line, metres mostly: no NaN, no infinity."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -163,7 +163,7 @@ def open_dataset(path: Path) -> Dataset:
         FormatNotBuilt: It is a COCO or YOLO dataset.
     """
     if not path.is_dir():
-        raise DatasetError(f"there is no dataset folder {path}")
+        raise DatasetError(f"there is no dataset folder {path}", "check the path")
     file = path / "dataset.toml"
     settings = load_settings(file, DatasetSettings) if file.exists() else DatasetSettings()
     if (path / "frames").is_dir():

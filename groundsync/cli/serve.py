@@ -22,7 +22,13 @@ from gossan.errors import HardwareError, UserError
     help="The project folder; made where it is missing.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8700, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8700,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
 @click.option("--add-drone", metavar="NAME", help="Print a new token for a drone, then exit.")
 @click.option("--tls-cert", type=click.Path(exists=True, path_type=Path), help="Certificate, PEM.")
 @click.option("--tls-key", type=click.Path(exists=True, path_type=Path), help="Its key, PEM.")

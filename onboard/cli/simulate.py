@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gossan.console import emit, json_option, log_to_stderr, say
+from gossan.console import Metres, emit, json_option, log_to_stderr, say
 from gossan.errors import UserError
 
 if TYPE_CHECKING:
     from onboard.simulator.flight_plan import FlightPlan
+
+ABOVE_0 = Metres(0.0, min_open=True)
 
 
 @click.command()
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
     help="Which worlds; flights: test, training sets: train.",
 )
 @click.option("--lines", type=int, default=None, help="Survey lines (3).")
-@click.option("--size", "line_m", type=float, default=200.0, help="Length of a line, metres.")
-@click.option("--minutes", type=float, default=None, help="As many lines as fit in this time.")
-@click.option("--height", "height_m", type=float, default=80.0, help="Metres above the ground.")
+@click.option("--size", "line_m", type=ABOVE_0, default=200.0, help="Length of a line, metres.")
+@click.option("--minutes", type=ABOVE_0, default=None, help="As many lines as fit in this time.")
+@click.option("--height", "height_m", type=ABOVE_0, default=80.0, help="Metres above the ground.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Write a training set here.")
 @click.option("--count", default=300, show_default=True, help="Tiles of the training set.")
 @click.option("--live", is_flag=True, help="Fly in real time over UDP.")
 @click.option("--mavlink", default="udp:127.0.0.1:14550", help="Live: the companion's link.")
 @click.option("--gcs", default="", help="Live: the ground station's link, udp:HOST:PORT.")
 @click.option("--frames", type=click.Path(path_type=Path), help="Live: where frames appear.")
-@click.option("--lead", "lead_s", default=20.0, help="Seconds on the ground before arming.")
+@click.option(
+    "--lead", "lead_s", type=Metres(0.0), default=20.0, help="Seconds on the ground before arming."
+)
 @click.option("--linger", "linger_s", default=10.0, help="Live: seconds of speech after landing.")
 @click.option(
     "--stop-telemetry-at",

@@ -215,7 +215,9 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         with _closing_on_error(connection):
             refuse_newer(connection, path)
         return connection
-    raise DamagedFlightError(f"{path} cannot be read: {problem}") from problem
+    raise DamagedFlightError(
+        f"{path} cannot be read: {problem}", "copy the flight again from the card"
+    ) from problem
 
 
 @contextlib.contextmanager
