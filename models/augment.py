@@ -62,13 +62,13 @@ def weather(image: Pixels, rng: np.random.Generator, strength: float = 1.0) -> P
     unseen = ~image.any(axis=2)
     x = image.astype(np.float32) / 255.0
     x = _light(x, rng, strength)
-    if rng.random() < 0.35 * strength:
+    if rng.random() < 0.15 * strength:
         x = _shadow(x, rng)
-    if rng.random() < 0.3 * strength:
-        veil = rng.uniform(0.0, 0.2)
+    if rng.random() < 0.15 * strength:
+        veil = rng.uniform(0.0, 0.12)
         x = x * (1 - veil) + veil * np.array([0.75, 0.8, 0.85], np.float32)
     if rng.random() < 0.5 * strength:
-        x = np.asarray(cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2))), np.float32)
+        x = np.asarray(cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 0.9))), np.float32)
     sigma = rng.uniform(0.0, 0.03) * strength
     grain = rng.standard_normal(x.shape, dtype=np.float32)
     x = x + grain * np.float32(sigma) * np.sqrt(np.clip(x, 0.02, 1.0))
@@ -82,21 +82,21 @@ def weather(image: Pixels, rng: np.random.Generator, strength: float = 1.0) -> P
 def recolour(image: Pixels, keep: NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
     """Returns the crop with other ground colours, leaving the pixels in ``keep`` as they are."""
     x = image.astype(np.float32)
-    gain = np.exp(rng.normal(0.0, 0.08, 3)).astype(np.float32) * np.float32(
+    gain = np.exp(rng.normal(0.0, 0.04, 3)).astype(np.float32) * np.float32(
         np.exp(rng.normal(0, 0.08))
     )
     grey = x.mean(axis=2, keepdims=True)
-    y = (grey + (x - grey) * np.float32(rng.uniform(0.5, 1.1))) * gain
+    y = (grey + (x - grey) * np.float32(rng.uniform(0.9, 1.1))) * gain
     y[keep] = x[keep]
     return np.asarray(np.clip(y, 0, 255), np.uint8)
 
 
 def _light(x: Floats, rng: np.random.Generator, strength: float) -> Floats:
     """Returns other exposure, white balance, contrast and tone curve."""
-    exposure = np.exp(rng.normal(0.0, 0.13 * strength))
-    balance = np.exp(rng.normal(0.0, 0.035 * strength, 3))
-    gamma = np.exp(rng.normal(0.0, 0.12 * strength))
-    colour = 1 + rng.normal(0.0, 0.12 * strength)
+    exposure = np.exp(rng.normal(0.0, 0.10 * strength))
+    balance = np.exp(rng.normal(0.0, 0.025 * strength, 3))
+    gamma = np.exp(rng.normal(0.0, 0.06 * strength))
+    colour = 1 + rng.normal(0.0, 0.06 * strength)
     y = np.power(np.clip(x * (exposure * balance).astype(np.float32), 0, 1), np.float32(gamma))
     grey = y.mean(axis=2, keepdims=True)
     return np.asarray(grey + (y - grey) * np.float32(colour), np.float32)

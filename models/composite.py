@@ -33,7 +33,7 @@ class Colours:
 SOIL = Colours((15, 55), (0.05, 0.45), (0.35, 0.8))
 ROCK = Colours((0, 360), (0.0, 0.18), (0.3, 0.62))
 PALE = Colours((25, 50), (0.05, 0.25), (0.65, 0.83))
-PLANT = Colours((50, 95), (0.15, 0.5), (0.18, 0.45))
+PLANT = Colours((50, 95), (0.25, 0.55), (0.2, 0.45))
 MINERAL = {
     "iron_oxide": Colours((4, 38), (0.56, 0.85), (0.42, 0.75)),
     "bleached_quartz": Colours((25, 55), (0.0, 0.17), (0.88, 1.0)),

@@ -39,7 +39,7 @@ class Labelled:
     Args:
         samples: Frames with masks.
         n_classes: Number of classes of the head.
-        rare: Whether two crops of three are centred on a pixel whose class is not 0.
+        rare: Whether two crops of three are centred on a planted thing or a likely look-alike.
         recoloured: Whether the ground (class 0) gets other colours than the things on it.
         scale: Magnification interval of the crops.
     """
@@ -61,7 +61,8 @@ class Labelled:
             for sample, image in zip(samples, self.images, strict=True)
         ]
         self.recoloured, self.scale = recoloured, scale
-        self.spots = [_spots(mask, n_classes) for mask in self.masks] if rare else []
+        pairs = zip(self.images, self.masks, strict=True)
+        self.spots = [_spots(image, mask, n_classes) for image, mask in pairs] if rare else []
         self.with_spots = [i for i, spots in enumerate(self.spots) if len(spots)]
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Pixels, Pixels]:
@@ -162,14 +163,25 @@ def centres(masks: Pixels, stride: int) -> Ints:
     return masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.int64)
 
 
-def _spots(mask: Pixels, n_classes: int) -> NDArray[np.int64]:
-    """Returns up to 400 pixels (x, y) whose class is not 0, the same number of each thing."""
-    found = []
-    for k in range(1, n_classes):
-        y, x = np.nonzero(mask == k)
-        step = max(1, len(x) // 130)
-        found.append(np.column_stack([x[::step], y[::step]]))
+def _spots(image: Pixels, mask: Pixels, n_classes: int) -> NDArray[np.int64]:
+    """Returns pixels (x, y) worth looking at: planted things, and the ground most like them.
+
+    About 130 per class that is not 0, and as many of class 0 among the palest, the darkest and
+    the reddest of the frame.
+    """
+    found = [_some(mask == k) for k in range(1, n_classes)]
+    channels = image.astype(np.float32)
+    for cue in (channels.min(axis=2), -channels.max(axis=2), channels[..., 0] - channels[..., 2]):
+        ground = mask == 0
+        if ground.any():
+            found.append(_some(ground & (cue >= np.quantile(cue[ground], 0.997))))
     return np.concatenate(found).astype(np.int64)
+
+
+def _some(where: NDArray[np.bool_]) -> NDArray[np.int64]:
+    y, x = np.nonzero(where)
+    step = max(1, len(x) // 130)
+    return np.column_stack([x[::step], y[::step]])
 
 
 def stream_for(

@@ -23,7 +23,7 @@ from models.sampling import Batch, Stream, batches, cells, centres
 
 LOG = logging.getLogger(__name__)
 
-SAVE_EVERY = 200
+SAVE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Recipe:
         precision: ``float32`` or ``bfloat16`` (faster where the CPU has it).
         average: Decay of the averaged weights that are kept as the result.
         rare_weight: Loss weight of the anomaly classes against ``none``.
+        settle: Share of the steps after which normalisations keep their running statistics:
+            batches mix very different ground, and what flies sees no batch.
     """
 
     steps: int = 3000
@@ -49,6 +51,7 @@ class Recipe:
     precision: str = "float32"
     average: float = 0.995
     rare_weight: float = 5.0
+    settle: float = 0.5
 
 
 def train(
@@ -86,6 +89,7 @@ def train(
     for step, batch in enumerate(drawn, start=first):
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate * _cycle(step / max(1, recipe.steps))
+        _set_mode(network, settled=step >= recipe.settle * recipe.steps)
         losses = _step(network, batch, optimiser, recipe)
         _follow(mean, network, min(recipe.average, (step + 1) / (step + 10)))
         if not np.isfinite(sum(losses.values())):
@@ -139,7 +143,6 @@ def head_loss(logits: Tensor, batch: Batch, stride: int, rare_weight: float) -> 
 def _step(
     network: Res32, batch: dict[str, Batch], optimiser: torch.optim.Optimizer, recipe: Recipe
 ) -> dict[str, float]:
-    network.train()
     stacked = np.concatenate([part.pixels for part in batch.values()])
     pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float()
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
@@ -154,6 +157,15 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
     return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def _set_mode(network: Res32, *, settled: bool) -> None:
+    """Puts the network in training mode, its normalisations in evaluation mode once settled."""
+    network.train()
+    if settled:
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
 
 
 def _cycle(done: float) -> float:
