@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from calibration.rig import Rig
 from onboard.config import OnboardSettings
+from onboard.keep.files import FRAMES, sha256_of
 from onboard.keep.flight import (
     FlightHeader,
     create_flight,
@@ -26,6 +27,7 @@ from onboard.keep.flight import (
 from onboard.keep.read import FlightReader
 from onboard.keep.space import SpaceGuard
 from onboard.records import Frame, FrameRecord, Poses, UtcQuality
+from onboard.sources.camera import STAMPED
 from onboard.survey_scene import outline_deg
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class LiveFlight:
         known: Names of the frames that were committed before (a daemon that was restarted).
         resumed: Whether it was interrupted.
         backlog: Frames that were not scanned in time.
+        found: Kept frames that no row named when the flight was taken up: they are stored anew.
         looked_back: Whether frames without pose were looked for after landing.
         counts: Frames, placed, scanned, detections, alerts and so on.
         coverage_percent: Imaged share of the plan; NaN where no plan is known.
@@ -80,6 +83,7 @@ class LiveFlight:
     known: frozenset[str] = frozenset()
     resumed: bool = False
     backlog: deque[ScanItem] = field(default_factory=deque)
+    found: list[FrameRecord] = field(default_factory=list)
     looked_back: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     coverage_percent: float = float("nan")
@@ -147,19 +151,23 @@ def resume_flight(settings: OnboardSettings, folder: Path) -> LiveFlight:
         alerts = len(reader.alerts())
     same_boot = meta.get("boot_id", "") == host_boot_id()
     started_ns = int(meta.get("started_mono_ns", 0)) if same_boot else time.monotonic_ns()
+    first_free = max((r.frame.seq for r in records), default=-1) + 1
+    found = unnamed_frames(folder, {record.frame.name for record in records}, first_free)
     flight = LiveFlight(
         folder,
         header,
         _guard(settings, folder),
         started_ns=started_ns,
         other_boot=not same_boot,
-        next_seq=max((r.frame.seq for r in records), default=-1) + 1,
-        known=frozenset(record.frame.name for record in records),
+        next_seq=first_free + len(found),
+        known=frozenset(record.frame.name for record in [*records, *found]),
         resumed=True,
+        found=found,
     )
     flight.backlog.extend(unscanned(folder, records))
     flight.counts = {
-        "frames": len(records),
+        "frames": len(records) + len(found),
+        "kept": sum(bool(record.kept_path) for record in [*records, *found]),
         "placed": sum(record.pose is not None for record in records),
         "scanned": sum(record.detections is not None for record in records),
         "detections": sum(len(r.detections) for r in records if r.detections is not None),
@@ -167,6 +175,26 @@ def resume_flight(settings: OnboardSettings, folder: Path) -> LiveFlight:
     }
     log.info("flight_resumed flight=%s frames=%d", header.flight_id, len(records))
     return flight
+
+
+def unnamed_frames(folder: Path, named: set[str], first_seq: int) -> list[FrameRecord]:
+    """Returns the kept frames that no row names: their file was written, then the power failed.
+
+    Only names that say their time are taken; they are placed from the log after landing.
+    """
+    matches = [
+        (int(match.group(1)), path)
+        for path in (folder / FRAMES).iterdir()
+        if path.name not in named and (match := STAMPED.fullmatch(path.name))
+    ]
+    return [
+        FrameRecord(
+            Frame(path.name, first_seq + i, t_mono_ns, path=path, flags=("no_telemetry",)),
+            kept_path=f"{FRAMES}/{path.name}",
+            kept_sha256=sha256_of(path),
+        )
+        for i, (t_mono_ns, path) in enumerate(sorted(matches))
+    ]
 
 
 def unscanned(folder: Path, records: list[FrameRecord]) -> list[ScanItem]:

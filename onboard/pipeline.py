@@ -152,8 +152,16 @@ class Pipeline:
             )
         self._writing.start()
         self._tlog.start()
+        self._store_found()
         for stage in (self._keeping, *self._first):
             stage.start()
+
+    def _store_found(self) -> None:
+        """Stores the frames of an interrupted flight that lay on the disk without a row."""
+        if self.flight is not None:
+            for record in self.flight.found:
+                self._commit(record)
+            self.flight.found.clear()
 
     def run(self, each_turn: Callable[[], None] = lambda: None) -> None:
         """Runs until the stop event; ``each_turn`` is called some ten times a second."""
@@ -166,11 +174,18 @@ class Pipeline:
             self.shut_down()
 
     def shut_down(self) -> None:
-        """Ends all stages: what was captured is kept and stored; an open flight stays open."""
+        """Ends all stages: what was captured is kept and stored.
+
+        A flight that is not over stays open, to be taken up; one that was to last from start to
+        end (``record = "start"``) is closed.
+        """
         self._stop.set()
         for stage in (*self._first, self._keeping):
             if not stage.join(20.0):
                 log.error("stage_stuck_at_end stage=%s", stage.name)
+        if self.settings.survey.record == "start" and self.flight is not None:
+            self.telemetry.tlog.stop()
+            self.writer.queue.put(Finish(final=True))
         self._tail_stop.set()
         self._writing.join(20.0)
         self._tlog.join(5.0)

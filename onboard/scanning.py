@@ -105,8 +105,8 @@ class ScanStage:
 
     def step(self, timeout_s: float) -> None:
         """Scans one frame: the queue's, or else one of the backlog."""
-        flight = self._flight()
         item = self._source.get(timeout_s)
+        flight = self._flight()
         if item is None and flight is not None and flight.backlog:
             item = flight.backlog.popleft()
         if item is None and flight is not None and self._may_look_back(flight):

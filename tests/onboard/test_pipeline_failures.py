@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -154,7 +155,55 @@ def test_a_full_disk_stops_frames_not_rows_and_alerts(tmp_path, small_disk):
     assert 0 < len(kept) < shot
     assert len(alerts) == 1
     assert alerts[0].told is not None
-    assert all(r.footprint is not None for r in records)
+    assert [
+        (r.frame.seq, r.frame.flags, r.pose, r.kept_path) for r in records if not r.footprint
+    ] == []
     assert all(("keep: disk" in r.dropped) is not bool(r.kept_path) for r in records)
     assert codes & {"disk_low", "disk_lower", "disk_critical"}
     assert sum(status["flight"]["not_kept"].values()) == shot - len(kept)
+
+
+def test_frames_on_disk_without_a_row_are_stored_and_placed_after_landing(tmp_path):
+    """The camera gave them once only; the power failed between file and row."""
+    with Flight(tmp_path) as flight:
+        flight.launch()
+        shot = flight.camera.fly(2.0)
+        time.sleep(1.5)
+        flight.stop.set()
+        flight.thread.join(30.0)
+        folder = flight.folder
+        with sqlite3.connect(folder / "flight.db") as db:
+            names = [r[0] for r in db.execute("SELECT name FROM frames ORDER BY seq LIMIT 2")]
+            for table, key in (("frames", "name"), ("poses", "frame"), ("files", "path")):
+                for name in names:
+                    value = f"frames/{name}" if table == "files" else name
+                    db.execute(f"DELETE FROM {table} WHERE {key} = ?", (value,))
+        db.close()
+        for path in (tmp_path / "camera").glob("cam_*.jpg"):
+            path.unlink()
+        again = Flight.__new__(Flight)
+        again.__dict__.update(flight.__dict__)
+        again.stop = threading.Event()
+        again.pipeline = Pipeline(again.settings, again.stop, open_eyes=red_eyes, once=True)
+        again.thread = threading.Thread(target=again.pipeline.run)
+        again.thread.start()
+        again.wait(lambda: np.isfinite(again.pipeline.telemetry.buffer.newest_s()))
+        again.land()
+    with FlightReader(folder) as reader:
+        records = {r.frame.name: r for r in reader.frames()}
+    assert len(records) == shot
+    for name in names:
+        assert records[name].pose is not None
+        assert records[name].footprint is not None
+
+
+def test_recording_from_start_to_end_closes_its_flight(tmp_path):
+    with Flight(tmp_path, '[survey]\nrecord = "start"\n') as flight:
+        flight.wait(lambda: flight.pipeline.phase is Phase.RECORDING)
+        shot = flight.camera.fly(1.0)
+        time.sleep(1.0)
+        flight.stop.set()
+        flight.thread.join(30.0)
+    assert is_closed(flight.folder)
+    with FlightReader(flight.folder) as reader:
+        assert len(reader.frames()) == shot
