@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
-import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from calibration.geodesy import MapFrame
@@ -30,8 +29,9 @@ from onboard.late_poses import place_late
 from onboard.live_flight import DISK, LiveFlight, ScanItem, header_crs
 from onboard.live_telemetry import LiveTelemetry
 from onboard.records import Frame, FrameRecord, HeightDatum, Poses
+from onboard.sources.camera import decoded
 from onboard.sources.errors import DamagedFrame
-from onboard.sources.pixels import READ, load_pixels
+from onboard.sources.pixels import load_pixels
 from onboard.stages import BoundedQueue
 from onboard.survey import Step, SurveyProcessor
 from onboard.survey_scene import Ground, SurveyScene, make_scene, map_near
@@ -277,10 +277,10 @@ def pixels_of(item: ScanItem) -> Frame:
     """
     if item.encoded is None:
         return load_pixels(item.frame)
-    pixels = cv2.imdecode(np.frombuffer(item.encoded, np.uint8), READ)
+    pixels = decoded(item.encoded)
     if pixels is None:
         raise DamagedFrame(f"cannot decode {item.frame.name}", "check the camera")
-    return replace(item.frame, pixels=np.asarray(pixels))
+    return replace(item.frame, pixels=pixels)
 
 
 def _restore(processor: SurveyProcessor, flight: LiveFlight) -> None:

@@ -233,10 +233,22 @@ def pixels_of(captured: Captured) -> Image:
     """
     if captured.frame.pixels is not None:
         return captured.frame.pixels
-    pixels = cv2.imdecode(np.frombuffer(captured.encoded or b"", np.uint8), READ)
+    pixels = decoded(captured.encoded or b"")
     if pixels is None:
         raise HardwareError(f"{captured.frame.name} cannot be decoded", "check the camera")
-    return np.asarray(pixels)
+    return pixels
+
+
+def decoded(content: bytes) -> Image | None:
+    """Returns the pixels of a file's bytes, RGB, or ``None`` where they cannot be decoded."""
+    if not content:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), READ)
+    if pixels is None:
+        return None
+    if pixels.dtype == np.uint16:
+        return np.asarray(pixels, np.uint16)
+    return np.asarray(pixels, np.uint8)
 
 
 def numbered(captured: Captured, seq: int) -> Captured:
