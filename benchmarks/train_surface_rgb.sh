@@ -5,7 +5,7 @@
 set -eu
 DATA=$1
 OUT=$2
-STEPS=${STEPS:-2600}
+STEPS=${STEPS:-5000}
 GOSSAN=${GOSSAN:-gossan}
 COAST="$DATA/training/coast_water"
 HELD="--hold-out surface=20200209 --hold-out surface=20181008 --hold-out surface=20160309 --hold-out surface=2017"
@@ -21,6 +21,6 @@ $GOSSAN models train --head surface="$COAST" --head anomaly="$OUT/sim" --texture
 $GOSSAN models export "$OUT/run" --out "$OUT/surface-rgb" --name surface-rgb --gsd 0.10
 # shellcheck disable=SC2086
 $GOSSAN models quantize "$OUT/surface-rgb" --on surface="$COAST" --on anomaly="$OUT/sim-held" $HELD \
-  --json > "$OUT/figures.json"
+  --alarms-per-km2 25 --json > "$OUT/figures.json"
 $GOSSAN models verify "$OUT/surface-rgb" --probe
 cat "$OUT/figures.json"
