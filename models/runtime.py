@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gossan.errors import GossanError
 from models.errors import DamagedModelError, EngineMissing, ModelError, ProviderError
 from models.registry import ModelFolder, open_model
 
@@ -194,7 +195,7 @@ def probe_here(model: ModelFolder, provider: str) -> Probe:
         session = make_session(model, file, provider, pixels.shape[0], None)
         heads = model.manifest.heads
         answers = session.run([h.output for h in heads.values()], {"pixels": pixels[None]})
-    except (ModelError, DamagedModelError, EngineMissing, RuntimeError) as error:
+    except (GossanError, RuntimeError) as error:
         return Probe(provider, False, str(error).splitlines()[0][:200])
     rule, worst, least = model.manifest.golden, 0.0, 1.0
     for name, answer in zip(heads, answers, strict=True):
