@@ -19,9 +19,9 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from gossan.notify import sd_notify, watchdog_s
 from groundsync.catalogue import SqliteCatalogue
 from groundsync.live import LiveFlights
-from onboard.notify import sd_notify, watchdog_s
 
 BUNDLE = Path(__file__).parent / "web" / "dist"
 LAYERS = ("coverage", "gaps", "plan", "detections", "ellipses", "targets")

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from gossan.errors import GossanError, SettingsError
+from gossan.notify import sd_notify, watchdog_s
 from onboard.config import OnboardSettings
-from onboard.notify import sd_notify, watchdog_s
 from onboard.pipeline import Pipeline
 
 log = logging.getLogger(__name__)

@@ -59,9 +59,9 @@ def serve(
 def _serve(data: Path, host: str, port: int, cert: Path | None, key: Path | None) -> None:
     import uvicorn
 
+    from gossan.notify import sd_notify
     from groundsync.receive import routes
     from groundsync.server import BUNDLE, create_app
-    from onboard.notify import sd_notify
 
     listening = _listen(host, port)
     port = listening.getsockname()[1]

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from gossan.notify import sd_notify, watchdog_s
 from onboard.daemon import PROCESSES, Watchdog
 from onboard.health import Health, read_status, write_status
-from onboard.notify import sd_notify, watchdog_s
 from onboard.stages import BoundedQueue, StageThread
 
 
