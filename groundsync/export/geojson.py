@@ -57,6 +57,8 @@ def collection(view: ProjectView, sheet: Sheet) -> dict[str, Any]:
 def _geometry(shape: BaseGeometry, map_frame: MapFrame) -> dict[str, Any]:
     """Returns a geometry in degrees, rings turned as RFC 7946 wants them."""
     there = shapely.transform(shape, _to_degrees(map_frame))
+    if not there.is_valid:  # slivers that rounding turned over; what is left of them is kept
+        there = shapely.make_valid(there, method="structure", keep_collapsed=False)
     if there.geom_type == "Polygon":
         there = orient(there)
     elif there.geom_type == "MultiPolygon":
