@@ -8,14 +8,12 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from calibration.rotations import r_from_ypr
+from onboard.sources.decoded import Telemetry
 from onboard.sources.errors import DamagedTelemetryError
 from onboard.sources.telemetry import CameraEvent, EventKind
-
-if TYPE_CHECKING:
-    from onboard.sources.telemetry_log import Telemetry
 
 GPS_EPOCH_UNIX_S = 315964800.0
 LEAP_S = 18.0

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from onboard.records import Floats
+from onboard.sources.decoded import Telemetry
 from onboard.sources.errors import DamagedFrame, FrameTimeError
 from onboard.sources.exif import PhotoFacts, read_facts, utc_of_name
 from onboard.sources.telemetry import CameraEvent
-from onboard.sources.telemetry_log import Telemetry
 
 TIMES_CSV = "times.csv"
 SPACING_TOLERANCE_S = 1.6

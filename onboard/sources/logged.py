@@ -8,10 +8,11 @@ from pathlib import Path
 
 from calibration.rig import Rig
 from onboard.records import Frame, Poses
+from onboard.sources.decoded import Telemetry
 from onboard.sources.frame_times import FrameTimes, find_frame_times
 from onboard.sources.pixels import load_pixels
 from onboard.sources.source import FLAG_CODES, Flag, Source, flag
-from onboard.sources.telemetry_log import Telemetry, read_telemetry
+from onboard.sources.telemetry_log import read_telemetry
 
 
 class LoggedSource:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pymavlink.dialects.v20 import ardupilotmega as dialect
 
-from onboard.clocks import UTC_SANE_S, BootClock
-from onboard.place.trajectory import PoseBuffer
+from onboard.clocks import UTC_SANE_S
+from onboard.sources.dataflash import take_dataflash
+from onboard.sources.decoded import Telemetry
 from onboard.sources.errors import DamagedTelemetryError, NotReadYetError, UnknownSourceError
-from onboard.sources.telemetry import HANDLERS, CameraEvent, apply_message, resolve_events
+from onboard.sources.telemetry import HANDLERS, apply_message, resolve_events
 
 STAMP_BYTES = 8
 MAGIC_1, MAGIC_2 = 0xFE, 0xFD
@@ -23,29 +23,6 @@ TELEMETRY_SUFFIXES = (".tlog", ".bin", ".log", ".ulg")
 WANTED_IDS = frozenset(
     message_id for message_id, kind in dialect.mavlink_map.items() if kind.msgname in HANDLERS
 )
-
-
-@dataclass(slots=True)
-class Telemetry:
-    """A whole log, decoded.
-
-    Attributes:
-        path: The log.
-        buffer: Poses by boot time.
-        clock: Boot time against the log's receive times (UNIX ns), and the autopilot's UTC.
-        events: Camera events, stale repeats left out.
-        messages: Number of messages taken in.
-        skipped_bytes: Bytes that were no whole message.
-        notes: What is worth saying about it.
-    """
-
-    path: Path
-    buffer: PoseBuffer = field(default_factory=PoseBuffer)
-    clock: BootClock = field(default_factory=BootClock)
-    events: list[CameraEvent] = field(default_factory=list)
-    messages: int = 0
-    skipped_bytes: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 def read_telemetry(path: Path) -> Telemetry:
@@ -62,8 +39,6 @@ def read_telemetry(path: Path) -> Telemetry:
     if suffix == ".tlog":
         _take_tlog(telemetry)
     elif suffix in (".bin", ".log"):
-        from onboard.sources.dataflash import take_dataflash
-
         take_dataflash(telemetry)
     else:
         raise UnknownSourceError(f"{path} is no telemetry log", "give a .tlog or .bin")
