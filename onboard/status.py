@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sized
+from typing import Any, Protocol
 
+from onboard.config import OnboardSettings
+from onboard.health import Health
 from onboard.live_flight import LiveFlight, software_version
-
-if TYPE_CHECKING:
-    from onboard.pipeline import Pipeline
+from onboard.live_telemetry import LiveTelemetry
+from onboard.recorder import CaptureStage, KeepStage
+from onboard.sources.camera import LiveCamera
+from onboard.writer import WriteStage
 
 COUNTS = ("frames", "kept", "placed", "scanned", "looked_at", "detections", "alerts")
 
 
-def status_of(pipeline: Pipeline, running: bool) -> dict[str, Any]:
+class Observed(Protocol):
+    """What the status tells of the pipeline; see there."""
+
+    settings: OnboardSettings
+    health: Health
+    phase: Any
+    flight: LiveFlight | None
+    last_flight: dict[str, Any]
+    flights_closed: list[str]
+    camera: LiveCamera
+    telemetry: LiveTelemetry
+    capture: CaptureStage
+    keep: KeepStage
+    writer: WriteStage
+
+    @property
+    def captured(self) -> Sized:
+        """Frames that wait to be kept."""
+
+    @property
+    def to_scan(self) -> Sized:
+        """Frames that wait for the network."""
+
+
+def status_of(pipeline: Observed, running: bool) -> dict[str, Any]:
     """Returns the content of the status file."""
     flight = pipeline.flight
     now_ns = time.monotonic_ns()
