@@ -20,6 +20,7 @@ from gossan.errors import DamagedDataError, GossanError, UserError
 from onboard.config import AlertSettings, ModelSettings
 from onboard.errors import SizeDiffersError
 from onboard.eyes import Eyes, open_eyes
+from onboard.inspect import check_frames
 from onboard.keep.files import keep_chip, keep_frame
 from onboard.keep.flight import HEADER, TELEMETRY, FlightHeader, create_flight, read_header
 from onboard.keep.store import FlightStore
@@ -270,12 +271,12 @@ def _scene(options: ReplayOptions, rig: Rig) -> tuple[Source, Poses, SurveyScene
 def _finish(run: _Run, rig: Rig) -> None:
     """Adds what is known only at the end: notes, flags, coverage, misfit."""
     result, processor, source = run.result, run.processor, run.source
+    said, seen = list(source.flagged), list[str]()
+    if run.options.misfit and len(run.poses) > 1:
+        said, seen = check_frames(source, run.poses)  # turned frames show beside their neighbours
     known = {(f.frame, f.reason) for f in result.flagged}
-    result.flagged = [
-        *[f for f in source.flagged if (f.frame, f.reason) not in known],
-        *result.flagged,
-    ]
-    notes = [*source.notes, *run.scene.notes, *result.notes]
+    result.flagged = [*[f for f in said if (f.frame, f.reason) not in known], *result.flagged]
+    notes = [*source.notes, *seen, *run.scene.notes, *result.notes]
     result.notes = list(dict.fromkeys(notes))
     result.tracks = len(processor.tracker.tracks)
     coverage = processor.coverage
