@@ -38,11 +38,15 @@ def sensors_of(flown: Sequence[Flown]) -> tuple[dict[tuple[str, str], Sensor], l
 
 
 def _manifest(name: str, model_hash: str) -> Manifest | None:
-    try:
-        model = open_model(name)
-    except GossanError:
-        return None
-    return model.manifest if model.hash == model_hash else None
+    """Returns the manifest of a flown model; flights name it with its version behind it."""
+    for candidate in (name, name.rpartition(" ")[0] or name):
+        try:
+            model = open_model(candidate)
+        except GossanError:
+            continue
+        if model.hash == model_hash:
+            return model.manifest
+    return None
 
 
 def _sensor(model_hash: str, class_name: str, known: Detectability | None) -> Sensor:

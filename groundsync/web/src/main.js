@@ -69,8 +69,13 @@ async function refresh() {
   showProject(project);
   await Promise.all(LAYERS.map(async ({ id }) => map.getSource(id).setData(await getJson(`api/layers/${id}.geojson`))));
   showTargets(await getJson("api/layers/targets.geojson"));
-  if (first && project.bounds) map.fitBounds(project.bounds, { padding: 40, animate: false });
+  if (first && project.bounds) map.fitBounds(project.bounds, { padding: roomBesideLayers(), animate: false });
   document.body.dataset.ready = String(revision);
+}
+
+function roomBesideLayers() {
+  const right = byId("layers-box").open && byId("map").clientWidth > 700 ? byId("layers-box").offsetWidth + 30 : 40;
+  return { top: 40, bottom: 40, left: 40, right };
 }
 
 function showProject(project) {
@@ -184,11 +189,17 @@ function targetRow(target) {
 
 function select(target) {
   const [lon, lat] = target.geometry.coordinates;
-  map.flyTo({ center: [lon, lat], zoom: Math.max(map.getZoom(), 19), duration: 800 });
+  map.flyTo({ center: [lon, lat], zoom: Math.max(map.getZoom(), zoomFor(target.properties.ce90_m, lat)), duration: 800 });
   if (selected) map.setFeatureState({ source: "ellipses", id: selected }, { selected: false });
   selected = target.properties.target_id;
   listTargets();
   evidence.closest("li").scrollIntoView({ block: "nearest" });
+}
+
+// The zoom at which a radius on the ground is 60 pixels long: its ellipse shows around the marker.
+function zoomFor(radius_m, lat_deg) {
+  const metresPerPixel = Math.max(radius_m, 0.5) / 60;
+  return Math.min(Math.log2((78271.5 * Math.cos((lat_deg * Math.PI) / 180)) / metresPerPixel), 22);
 }
 
 // Opens a target under its row: what was seen, where, how sure, why this rank.
