@@ -260,4 +260,4 @@ const fill = (parent, children) => parent.replaceChildren(...children);
 const looksOf = ({ looks }) => `${looks} look${looks === 1 ? "" : "s"}`;
 const words = (name) => name.replaceAll("_", " ");
 const metres = (value) => `${value.toFixed(1)} m`;
-const percent = (value) => (value >= 0.1 || value === 0 ? `${(100 * value).toFixed(0)} %` : `${(100 * value).toPrecision(2)} %`);
+const percent = (value) => (value >= 0.1 || value === 0 ? `${(100 * value).toFixed(0)}\u00a0%` : `${(100 * value).toPrecision(2)}\u00a0%`);
