@@ -71,7 +71,7 @@ def can_hide(view: FrameView, terrain: GridTerrain, reach_m: float) -> bool:
             float(np.nanmax(np.abs(np.diff(terrain.z, axis=1)), initial=0.0)) / abs(terrain.dx),
             float(np.nanmax(np.abs(np.diff(terrain.z, axis=0)), initial=0.0)) / abs(terrain.dy),
         )
-    return steep * np.sqrt(2.0) > above / max(reach_m, 1e-6)
+    return bool(steep * np.sqrt(2.0) > above / max(reach_m, 1e-6))
 
 
 def sweep_horizon(view: FrameView, terrain: GridTerrain, xy_m: Floats) -> Horizon | None:
@@ -106,9 +106,10 @@ def sweep_horizon(view: FrameView, terrain: GridTerrain, xy_m: Floats) -> Horizo
     row += np.float32((centre[1] - terrain.y0) / terrain.dy)
     radius, base = float(view.local.radius_m[0]), float(view.centre_m[2])
     posts = np.asarray(terrain.z - base, dtype=np.float32)
-    slope = cv2.remap(
+    sampled = cv2.remap(
         posts, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=NO_GROUND_M
     )
+    slope: NDArray[np.float32] = np.asarray(sampled, dtype=np.float32)
     slope -= r * r / np.float32(2.0 * radius)
     slope /= r
     np.copyto(slope, NO_GROUND_M, where=~np.isfinite(slope))
