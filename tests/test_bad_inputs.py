@@ -465,6 +465,18 @@ def test_the_other_commands_refuse_clearly(
     survey.refuses(line, code, *parts)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "far"])
+def test_an_occurrence_that_is_nowhere_is_named(survey: Gossan, value: str) -> None:
+    (survey.folder / "o.csv").write_text(f"x_m,y_m\n482000,4150000\n{value},4150000\n")
+    (survey.folder / "p.toml").write_text(
+        '[area]\ncrs = "EPSG:32611"\ncell_m = 100.0\n'
+        "bounds_m = [480000.0, 4148000.0, 484000.0, 4152000.0]\n"
+        '[occurrences]\npath = "o.csv"\n'
+        '[[layers]]\nname = "height"\npath = "dem.tif"\nkind = "continuous"\n'
+    )
+    survey.refuses("groundsync prior p.toml --out p", 1, "o.csv, line 3", "x_m", f"'{value}'")
+
+
 def test_a_damaged_flight_is_refused_by_ingest(survey: Gossan) -> None:
     assert survey(REPLAY)[0] == 0
     database = survey.folder / "flight" / "flight.db"

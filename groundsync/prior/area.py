@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,10 +159,13 @@ def _numbers(path: Path, rows: list[dict[str, str]], *names: str) -> list[list[f
     for line, row in enumerate(rows, start=2):
         for column, name in zip(columns, names, strict=True):
             try:
-                column.append(float(row[name]))
-            except (TypeError, ValueError) as error:
+                value = float(row[name])
+            except (TypeError, ValueError):
+                value = math.nan
+            if not math.isfinite(value):
                 raise OccurrenceError(
                     f"{path.name}, line {line}: {name} = {row[name]!r} is no number",
                     "correct or drop that row",
-                ) from error
+                )
+            column.append(value)
     return columns
