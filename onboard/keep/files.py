@@ -28,7 +28,7 @@ def write_durably(path: Path, content: bytes) -> None:
         DiskFullError: There is no room; nothing is left behind.
         StoreError: The disk refuses the write.
     """
-    temp = path.with_name(path.name + TEMP_SUFFIX)
+    temp = path.with_name(path.name + own_temp_suffix())
     try:
         _write_and_sync(temp, content)
         temp.replace(path)
@@ -36,6 +36,11 @@ def write_durably(path: Path, content: bytes) -> None:
     except OSError as error:
         temp.unlink(missing_ok=True)
         raise refusal(error, path) from error
+
+
+def own_temp_suffix() -> str:
+    """Returns how this process' unfinished files end; a repair leaves them alone."""
+    return f".{os.getpid()}{TEMP_SUFFIX}"
 
 
 def refusal(error: OSError, path: Path) -> DiskFullError | StoreError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onboard.keep.commit import put_file, put_segment
 from onboard.keep.database import FlightDatabase
-from onboard.keep.files import CHIPS, FRAMES, TEMP_SUFFIX, sha256_of, sync_folder
+from onboard.keep.files import CHIPS, FRAMES, TEMP_SUFFIX, own_temp_suffix, sha256_of, sync_folder
 from onboard.keep.health import HealthEvent
 from onboard.keep.segments import KeptFile, read_segment, segment_numbers, segment_path
 
@@ -80,9 +80,13 @@ def missing_files(folder: Path, db: FlightDatabase) -> tuple[str, ...]:
 
 
 def remove_temporary(folder: Path) -> tuple[str, ...]:
-    """Removes what was being written when the power went; returns the paths."""
+    """Removes what was being written when the power went; returns the paths.
+
+    What another thread of this process writes right now stays.
+    """
     removed = []
-    for path in sorted(folder.rglob(f"*{TEMP_SUFFIX}")):
+    left = [p for p in folder.rglob(f"*{TEMP_SUFFIX}") if not p.name.endswith(own_temp_suffix())]
+    for path in sorted(left):
         path.unlink()
         sync_folder(path.parent)
         removed.append(path.relative_to(folder).as_posix())

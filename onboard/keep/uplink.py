@@ -245,10 +245,10 @@ class Uplink:
         for parcel, (offset, receipt) in zip(objects, standings, strict=True):
             if receipt is not None:
                 self._db.acknowledge(parcel, receipt)
-            elif not self._send(parcel, offset):
+            elif not self._deliver(parcel, offset):
                 return
 
-    def _send(self, parcel: Parcel, offset: int) -> bool:
+    def _deliver(self, parcel: Parcel, offset: int) -> bool:
         """Sends an object to its end; returns whether the batch may go on.
 
         It ends early, to go on later where it was, when something more urgent waits.

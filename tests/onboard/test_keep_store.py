@@ -29,7 +29,7 @@ from onboard.keep.errors import (
     NewerSchemaError,
     StoreError,
 )
-from onboard.keep.files import keep_chip, keep_frame
+from onboard.keep.files import keep_chip, keep_frame, own_temp_suffix
 from onboard.keep.flight import (
     FlightHeader,
     amend_header,
@@ -547,3 +547,15 @@ def test_coverage_geojson_is_written_at_landing(tmp_path: Path) -> None:
     assert -34 < lat < -33
     with FlightReader(folder) as flight:
         assert flight.meta()["landed_mono_ns"] == "5"
+
+
+def test_a_repair_leaves_alone_what_this_process_is_writing(tmp_path: Path) -> None:
+    folder = create_flight(tmp_path, HEADER)
+    own = folder / f"flight.toml{own_temp_suffix()}"
+    other = folder / "flight.toml.1.part"
+    own.write_bytes(b"being written")
+    other.write_bytes(b"left by a kill")
+    with FlightStore(folder) as store:
+        assert store.recovery.temp_removed == ("flight.toml.1.part",)
+    assert own.exists()
+    assert not other.exists()
