@@ -85,7 +85,6 @@ class Region:
     class_name: str
     head: str
     probability: float
-    peak: float
     centroid: tuple[float, float]
     bbox: tuple[float, float, float, float]
     area: float
@@ -144,7 +143,7 @@ def regions_of(name: str, head: Head, logits: Floats, p: Floats, grid: Grid) -> 
     """Returns the regions of a head's reported classes.
 
     A region is an 8-connected component of cells above the class's threshold, at least
-    ``min_cells`` large, whose best cell reaches the class's ``peak``.
+    ``min_cells`` large, whose mean probability reaches the class's ``least_probability``.
     """
     found: list[Region] = []
     for kind in head.report:
@@ -158,13 +157,13 @@ def regions_of(name: str, head: Head, logits: Floats, p: Floats, grid: Grid) -> 
             x, y, w, h, cells = (int(v) for v in stats[k])
             box = (slice(y, y + h), slice(x, x + w))
             own = labels[box] == k
-            peak = float(layer[box][own].max())
-            if cells < head.min_cells or peak < head.peak.get(kind, 0.0):
+            mean = float(layer[box][own].mean())
+            if cells < head.min_cells or mean < head.least_probability.get(kind, 0.0):
                 continue
             doubt = head.energy_max is not None and _energy_in(logits[box][own], head)
             bounds = (x, y, w, h)
             where = np.asarray(labels, np.int32)
-            found.append(_region(name, kind, layer, where, k, bounds, level, grid, peak, doubt))
+            found.append(_region(name, kind, layer, where, k, bounds, level, grid, doubt))
     return found
 
 
@@ -182,7 +181,6 @@ def _region(
     box: tuple[int, int, int, int],
     level: float,
     grid: Grid,
-    peak: float,
     ood: bool,
 ) -> Region:
     x, y, w, h = box
@@ -199,7 +197,6 @@ def _region(
         class_name=kind,
         head=name,
         probability=float(total / own.sum()),
-        peak=peak,
         centroid=(min(cx, grid.width - 1.0), min(cy, grid.height - 1.0)),
         bbox=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
         area=area,

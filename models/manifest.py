@@ -37,7 +37,7 @@ class Head(Settings):
         classes: Class names in the order of the output's channels.
         report: Classes that become detections.
         threshold: Probability above which a cell counts, per reported class.
-        peak: Probability that a region's best cell must reach, per reported class.
+        least_probability: What a region must reach, the mean of its cells, per reported class.
         min_cells: Smallest region, in output cells.
         temperature: What logits are divided by before softmax.
         calibrated: Whether the temperature was fitted on held-out places.
@@ -52,7 +52,7 @@ class Head(Settings):
     classes: tuple[str, ...] = Field(min_length=2)
     report: tuple[str, ...] = ()
     threshold: dict[str, float] = Field(default_factory=dict)
-    peak: dict[str, float] = Field(default_factory=dict)
+    least_probability: dict[str, float] = Field(default_factory=dict)
     min_cells: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     calibrated: bool = False
@@ -181,7 +181,7 @@ def _check_head(path: Path, name: str, head: Head) -> None:
             f"built: {', '.join(DECODERS)} (class logits on a grid); export detectors as a "
             "per-pixel class map, or wait for box decoders",
         )
-    for key in ("threshold", "peak"):
+    for key in ("threshold", "least_probability"):
         given = getattr(head, key)
         unknown = sorted(set(given) - set(head.report))
         if unknown:

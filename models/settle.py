@@ -1,4 +1,4 @@
-"""What held-out places settle: temperature, the energy gate, and the peaks of reported classes."""
+"""What held-out places settle: temperature, energy gate, and what a region must reach."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 
-PEAKS = np.round(np.arange(0.50, 0.991, 0.01), 2)
+LEVELS = np.round(np.arange(0.50, 0.991, 0.01), 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def look(predictor: Predictor, name: str, samples: Iterable[Sample]) -> list[Loo
 
 
 def settle(head: Head, looked: list[Looked], gsd_m: float | None, alarms_per_km2: float) -> Head:
-    """Returns the head with its temperature, and, where it reports, gate and peaks, fitted.
+    """Returns the head with its temperature and, where it reports, gate and levels, fitted.
 
     Args:
         head: As exported.
@@ -61,30 +61,30 @@ def settle(head: Head, looked: list[Looked], gsd_m: float | None, alarms_per_km2
     settled = head.model_copy(update={"temperature": temperature, "calibrated": True})
     known = energy(energies, temperature)
     if head.report and gsd_m is not None:
-        peaks = choose_peaks(settled, looked, gsd_m, alarms_per_km2)
-        settled = settled.model_copy(update={"peak": peaks})
+        least = choose_least(settled, looked, gsd_m, alarms_per_km2)
+        settled = settled.model_copy(update={"least_probability": least})
     return settled.model_copy(update={"energy_max": round(energy_gate(known), 4)})
 
 
-def choose_peaks(
+def choose_least(
     head: Head, looked: list[Looked], gsd_m: float, alarms_per_km2: float
 ) -> dict[str, float]:
-    """Returns per reported class the lowest peak that keeps its false alarms within the rate."""
+    """Returns per reported class the lowest level that keeps within the false alarms allowed."""
     km2 = sum(one.truth.size for one in looked) * gsd_m**2 / 1e6
-    open_head = head.model_copy(update={"peak": {}})
+    open_head = head.model_copy(update={"least_probability": {}})
     wrong: dict[str, list[float]] = {kind: [] for kind in head.report}
     for one in looked:
         grid = grid_of(np.ones(one.truth.shape, bool), head.stride)
         p = probabilities(one.logits, open_head, grid)
         for region in regions_of("", open_head, one.logits, p, grid):
             if _is_false(region, one.truth, open_head, gsd_m):
-                wrong[region.class_name].append(region.peak)
+                wrong[region.class_name].append(region.probability)
     allowed = alarms_per_km2 * km2
     chosen = {}
     for kind, found in wrong.items():
-        peaks = np.array(found)
-        fits = [float(p) for p in PEAKS if (peaks >= p).sum() <= allowed]
-        chosen[kind] = fits[0] if fits else float(PEAKS[-1])
+        alarms = np.array(found)
+        fits = [float(p) for p in LEVELS if (alarms >= p).sum() <= allowed]
+        chosen[kind] = fits[0] if fits else float(LEVELS[-1])
     return chosen
 
 

@@ -60,11 +60,11 @@ def test_components_are_eight_connected_and_of_one_class(blocks, expected):
     assert len(decode(logits_with(blocks))) == expected
 
 
-def test_peak_and_smallest_size_keep_weak_and_small_regions_out():
+def test_least_probability_and_size_keep_weak_and_small_regions_out():
     z = logits_with([(5, 5, 1, 1, 1, 9.0), (15, 15, 3, 3, 1, 1.0)])
     assert len(decode(z)) == 2
     assert len(decode(z, HEAD.model_copy(update={"min_cells": 2}))) == 1
-    assert len(decode(z, HEAD.model_copy(update={"peak": {"iron_oxide": 0.9}}))) == 1
+    assert len(decode(z, HEAD.model_copy(update={"least_probability": {"iron_oxide": 0.9}}))) == 1
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,12 @@ def test_what_is_no_model_is_refused_with_a_hint(name, message):
         ("gsd_m = 0.1\n", "gsd_m = -0.1\n", SettingsError, "gsd_m"),
         ('bands = ["red"', 'bnads = ["red"', SettingsError, "unknown key 'bnads'"),
         ("schema_version = 1", "schema_version = 7", SettingsError, "schema_version"),
-        ("[heads.anomaly.peak]", "[heads.anomaly.peak]\ngold = 0.5", ModelError, "'gold'"),
+        (
+            "[heads.anomaly.least_probability]",
+            "[heads.anomaly.least_probability]\ngold = 0.5",
+            ModelError,
+            "'gold'",
+        ),
         ('[files."golden.npz"]', '[files."../golden.npz"]', ModelError, "not a plain"),
         ("halo_px = 32", "halo_px = 20", ModelError, "halo"),
     ],
