@@ -36,8 +36,9 @@ from groundsync.tokens import Tokens
 LEAD_S = 60.0
 FLIGHT_TIMEOUT_S = 900.0
 SYNC_TIMEOUT_S = 300.0
-MIN_RECALL = 0.8
-"""One flight over a dozen planted things: the bars of many flights are `gossan bench survey`'s."""
+MIN_RECALL = 0.5
+"""One flight over a dozen planted things shows that all parts work together. How well the network
+finds things is for many flights to say: `gossan bench survey` holds it to 90 %."""
 MAX_FALSE_ALARMS = 2
 MIN_INSIDE_90 = 0.6
 
