@@ -5,14 +5,14 @@
 set -eu
 DATA=$1
 OUT=$2
-STEPS=${STEPS:-5000}
+STEPS=${STEPS:-9000}
 GOSSAN=${GOSSAN:-gossan}
 COAST="$DATA/training/coast_water"
 HELD="--hold-out surface=20200209 --hold-out surface=20181008 --hold-out surface=20160309 --hold-out surface=2017"
 export OMP_WAIT_POLICY=PASSIVE
 mkdir -p "$OUT"
 
-[ -e "$OUT/sim/dataset.toml" ] || $GOSSAN onboard simulate --dataset "$OUT/sim" --family train --seed 1 --count 180
+[ -e "$OUT/sim/dataset.toml" ] || $GOSSAN onboard simulate --dataset "$OUT/sim" --family train --seed 1 --count 480
 [ -e "$OUT/sim-held/dataset.toml" ] || $GOSSAN onboard simulate --dataset "$OUT/sim-held" --family train --seed 2 --count 60
 
 # shellcheck disable=SC2086
