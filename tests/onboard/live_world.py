@@ -235,7 +235,7 @@ class RedPredictor:
             corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float)
             rows.append(
                 Region(
-                    "iron_oxide", "red", 0.95, 0.99, (float(x.mean()), float(y.mean())),
+                    "iron_oxide", "red", 0.95, (float(x.mean()), float(y.mean())),
                     (float(x0), float(y0), float(x1), float(y1)), float(red.sum()), corners,
                     False, bool(edge),
                 )

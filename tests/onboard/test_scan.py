@@ -88,7 +88,7 @@ class RedFinder:
             edge = bool((inner[ring[:, 0, 1], ring[:, 0, 0]] == 0).any())
             rows.append(
                 Region(
-                    "iron_oxide", "a", 0.9, 0.95, (shape.centroid.x, shape.centroid.y),
+                    "iron_oxide", "a", 0.9, (shape.centroid.x, shape.centroid.y),
                     shape.bounds, shape.area, np.asarray(shape.exterior.coords)[:-1], False, edge,
                 )
             )  # fmt: skip
