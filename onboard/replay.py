@@ -111,7 +111,8 @@ class ReplayResult:
             "flagged": [f._asdict() for f in self.flagged],
             "detections": self.detections,
             "tracks": self.tracks,
-            "alerts": self.alerts,
+            "alerts": len(self.alerts),
+            "spoken": self.alerts,
             "misfit_m": {
                 "median": None if m is None else m.median_m,
                 "p90": None if m is None else m.p90_m,
