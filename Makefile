@@ -35,7 +35,7 @@ $(WEB): $(wildcard groundsync/web/src/*) groundsync/web/package-lock.json | $(BI
 	$(BIN)/python hatch_build.py
 
 demo: $(VENV)/.run $(WEB)
-	$(BIN)/gossan demo $(if $(shell test -t 1 && echo tty),,--headless) $(DEMO)
+	$(BIN)/gossan demo $(DEMO)
 
 test: $(VENV)/.dev $(WEB)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(TESTS)

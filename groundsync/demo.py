@@ -85,7 +85,7 @@ class Stage:
 
 
 @click.command()
-@click.option("--headless", is_flag=True, help="End after the story instead of serving the map.")
+@click.option("--headless", is_flag=True, help="End after the story, as without a terminal.")
 @click.option("--seed", default=7, show_default=True, help="Which world and which flight.")
 @click.option("--lines", default=3, show_default=True, help="Survey lines.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; a temporary one without.")
@@ -110,7 +110,7 @@ def demo(headless: bool, seed: int, lines: int, out: Path | None, as_json: bool)
     with Fleet(folder / "logs") as fleet:
         outcome = _story(stage, fleet, lines)
         emit(outcome, as_json, lambda: None)
-        if not headless:
+        if not headless and sys.stdout.isatty():
             stage.tell(f"The map is at {stage.url}/ (Ctrl-C ends).")
             _wait_for_interrupt()
     if not outcome["passed"]:
