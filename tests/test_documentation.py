@@ -61,6 +61,15 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     )
 
 
+def test_the_pictures_are_what_the_code_draws() -> None:
+    script = runpy.run_path(str(DOCS / "make_pictures.py"))
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    for name, draw in script["PICTURES"].items():
+        kept = (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+        assert kept == draw(), "run: python docs/make_pictures.py"
+        assert f"pictures/{name}.svg" in pages, f"{name}.svg is shown on no page"
+
+
 @pytest.mark.parametrize(("kind", "page"), SETTINGS, ids=[k.__name__ for k, _ in SETTINGS])
 def test_every_setting_is_documented(kind: type[BaseModel], page: str) -> None:
     assert sorted(set(keys_of(kind)) - words(page)) == []
