@@ -128,7 +128,6 @@ EXTRA_OF_MODULE = {
     "jinja2": "ground",
     "pyogrio": "ground",
     "sklearn": "ground",
-    "scipy": "ground",
     "starlette": "ground",
     "uvicorn": "ground",
 }
