@@ -5,7 +5,8 @@ UserError
 ├── DatumError           a height whose datum is unknown or cannot be converted
 ├── CrsError             a coordinate reference system that cannot be the map's
 ├── BoardError           photos of a board that give no calibration
-└── ControlPointError    control points that give no pose
+├── ControlPointError    control points that give no pose
+└── RadiometryError      pixels whose light cannot be told
 """
 
 from __future__ import annotations
@@ -35,3 +36,7 @@ class BoardError(UserError):
 
 class ControlPointError(UserError):
     """Control points that give no pose."""
+
+
+class RadiometryError(UserError):
+    """Pixels whose light cannot be told."""

@@ -13,6 +13,7 @@ import tomlkit
 from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from calibration.band_profile import RadiometryTable
 from calibration.camera import INTRINSICS, Camera
 from calibration.errors import RigError
 from calibration.rotations import A_BODY_CAM, r_from_ypr, ypr_from_r
@@ -98,7 +99,7 @@ class RigTable(Settings):
     mount: MountTable
     clock: ClockTable = ClockTable()
     defaults: DefaultsTable = DefaultsTable()
-    radiometry: dict[str, Any] | None = None
+    radiometry: RadiometryTable | None = None
     about: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -187,7 +188,7 @@ class Rig:
         sigma_px: σ of a pixel measurement, each axis.
         covariance: (k, k) covariance of the intrinsics in ``covariance_order``; ``None`` = exact.
         covariance_order: k names of intrinsics.
-        radiometry: The table ``[radiometry]`` as it stands, or ``None``.
+        radiometry: What the numbers of its bands mean, or ``None``.
         about: Where the numbers come from, for people; not part of the hash.
         path: The file it was read from.
         hash: SHA-256 over all values but ``about`` and ``path``.
@@ -200,7 +201,7 @@ class Rig:
     sigma_px: float = 0.0
     covariance: Floats | None = None
     covariance_order: tuple[str, ...] = ()
-    radiometry: dict[str, Any] | None = None
+    radiometry: RadiometryTable | None = None
     about: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     hash: str = field(init=False, default="")
@@ -270,7 +271,7 @@ def write_rig(path: str | Path, rig: Rig) -> Rig:
         "defaults": asdict(rig.defaults),
     }
     if rig.radiometry is not None:
-        document["radiometry"] = rig.radiometry
+        document["radiometry"] = rig.radiometry.model_dump(mode="json", exclude_defaults=True)
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
     return load_rig(path)
 
@@ -368,6 +369,8 @@ def _canonical(value: Any) -> Any:
         return {str(k): _canonical(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
         return _canonical(value.tolist())
+    if isinstance(value, RadiometryTable):
+        return value.model_dump_json()  # its terms span 20 decades: no rounding
     if isinstance(value, (list, tuple)):
         return [_canonical(v) for v in value]
     if isinstance(value, (Camera, Mount, Clock, Defaults)):

@@ -48,7 +48,10 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
             "board": Mount("calibration.cli:board", "Camera model from photos of a board."),
             "resect": Mount("calibration.cli:resect", "Pose of a frame from control points."),
             "align": Mount("", "Boresight and clock from overlaps.", not_built="align"),
-            "radiometry": Mount("", "Panel to reflectance.", not_built="radiometry"),
+            "radiometry": Mount(
+                "calibration.radiometry_cli:radiometry",
+                "Dark level, vignette, panel to reflectance.",
+            ),
         },
     ),
     "models": (
@@ -113,7 +116,6 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
 
 NOT_BUILT_HINTS = {
     "align": "set [clock] offset_s and [mount] in the rig by hand; replay shows misfit_m",
-    "radiometry": "frames are used as the camera wrote them",
     "pretrain": "train on labelled data: gossan models train --help",
     "enroll": "use one token per drone: gossan groundsync serve --help",
     "plan": "gossan groundsync report names the coverage gaps to fly",
