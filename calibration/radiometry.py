@@ -156,8 +156,9 @@ def corrected(table: RadiometryTable, i: int, pixels: Counts, exposure: Exposure
     factor = np.float32(exposure_factor(table, exposure)) / light_share(band, width, height)
     if table.encoding == "srgb":
         dark = float(srgb_to_linear(np.array(band.dark_dn / top)))
-        light = (_linear_of(pixels, top) - np.float32(dark)) * factor
-        return _counts(linear_to_srgb(np.clip(light, 0, 1)) * np.float32(top), pixels, top)
+        light = (_linear_table(int(top))[pixels] - np.float32(dark)) * factor
+        steps = np.clip(light * np.float32(65535), 0, 65535).astype(np.uint16)
+        return _counts(_srgb_table()[steps] * np.float32(top), pixels, top)
     light = (pixels.astype(np.float32) - np.float32(band.dark_dn)) * factor
     return _counts(light, pixels, top)
 
@@ -296,9 +297,28 @@ def linear_to_srgb(light: Singles) -> Singles:
     return np.where(light <= 0.0031308, light * 12.92, curve).astype(np.float32)
 
 
-def _linear_of(pixels: Counts, top: float) -> Singles:
-    table = srgb_to_linear(np.arange(int(top) + 1) / top).astype(np.float32)
-    return np.asarray(table[pixels], np.float32)
+def display_table(table: RadiometryTable) -> NDArray[np.uint8]:
+    """Returns 65536 entries: the sRGB value, 8 bits, of each 16-bit number that is linear in light.
+
+    White is a reflectance of 1, or full scale where values are relative.
+    """
+    return _display_table(table.reflectance_dn if table.unit == "reflectance" else 65535.0)
+
+
+@lru_cache(maxsize=4)
+def _display_table(white: float) -> NDArray[np.uint8]:
+    light = np.clip(np.arange(65536, dtype=np.float32) / np.float32(white), 0, 1)
+    return np.rint(linear_to_srgb(light) * 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _linear_table(top: int) -> Singles:
+    return np.asarray(srgb_to_linear(np.arange(top + 1) / top), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _srgb_table() -> Singles:
+    return linear_to_srgb(np.linspace(0, 1, 65536, dtype=np.float32))
 
 
 def _counts(values: Singles, like: Counts, top: float) -> Counts:

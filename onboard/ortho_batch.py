@@ -26,6 +26,7 @@ from onboard.place.ortho_view import FrameView
 from onboard.place.post_surface import DemResampling
 from onboard.place.terrain import Terrain
 from onboard.records import Floats, Frame, Image, Poses
+from onboard.sources.bands import BandedSource
 from onboard.sources.source import Source
 from onboard.write_cog import Codec, write_cog
 
@@ -170,7 +171,10 @@ def _one(
             report.fail(frame.name, "nothing_seen")
             return
         path = job.out / f"{Path(frame.name).stem}.tif"
-        write_cog(path, ortho.image, ortho.mask, grid, tags=_tags(pose, job), codec=job.codec)
+        write_cog(
+            path, ortho.image, ortho.mask, grid, tags=_tags(pose, job), codec=job.codec,
+            band_names=_band_names(job.rig),
+        )  # fmt: skip
         if job.extras:
             write_extras(job.out / "extras", path.stem, ortho, pose, job)
     except DamagedDataError as error:
@@ -184,7 +188,8 @@ def _one(
 
 
 def _ortho(source: Source, frame: Frame, view: FrameView, grid: Grid, job: OrthoJob) -> Ortho:
-    pixels = read_bands(frame.path) if _is_tiff(frame) else source.load_pixels(frame).pixels
+    as_stored = _is_tiff(frame) and not isinstance(source, BandedSource)
+    pixels = read_bands(frame.path) if as_stored else source.load_pixels(frame).pixels
     assert pixels is not None  # noqa: S101
     camera = job.rig.camera
     if pixels.shape[:2] != (camera.height_px, camera.width_px):
@@ -300,7 +305,24 @@ def _tags(pose: Poses, job: OrthoJob) -> dict[str, str]:
         "GOSSAN_MAP": job.map_frame.model,
         "GOSSAN_RESAMPLING": job.resampling,
         "GOSSAN_DEM_RESAMPLING": job.dem_resampling,
+        **_light(job.rig),
     }
+
+
+def _band_names(rig: Rig) -> tuple[str, ...]:
+    profile = rig.radiometry
+    return () if profile is None else tuple(band.name for band in profile.band)
+
+
+def _light(rig: Rig) -> dict[str, str]:
+    """Returns what the pixels' numbers mean, where the rig corrects them."""
+    profile = rig.radiometry
+    if profile is None:
+        return {}
+    tags: dict[str, str] = {"GOSSAN_RADIOMETRY": profile.unit}
+    if profile.unit == "reflectance":
+        tags["GOSSAN_REFLECTANCE_DN"] = f"{profile.reflectance_dn:g}"
+    return tags
 
 
 def _refuse_nothing(source: Source, report: BatchReport) -> None:

@@ -12,6 +12,7 @@ from calibration.rig import Rig
 from gossan.errors import UserError
 from onboard.place.trajectory import PoseBuffer
 from onboard.records import HeightDatum, Poses
+from onboard.sources.bands import unwrapped
 from onboard.sources.logged import LoggedSource
 from onboard.sources.open import open_source
 from onboard.sources.source import Source
@@ -63,8 +64,9 @@ def _take_off(source: Source, poses: Poses) -> tuple[float, HeightDatum]:
     """
     if poses.height_datum == "takeoff":
         return 0.0, "takeoff"
-    if isinstance(source, LoggedSource):
-        return _take_off_of_log(source)
+    files = unwrapped(source)
+    if isinstance(files, LoggedSource):
+        return _take_off_of_log(files)
     raise UserError(
         f"{source.name} does not say how high its take-off place lies",
         "give the ground's heights: --dem DEM.tif",

@@ -10,7 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.band_profile import RadiometryTable
 from calibration.geodesy import MapFrame
+from calibration.radiometry import display_table
 from calibration.rig import Rig
 from gossan.errors import DamagedDataError, UserError
 from models.decode import Regions
@@ -131,7 +133,7 @@ class Scanner:
         """Returns the detections of a frame, carried back to its own pixels and geotagged."""
         predictor = self.predictor
         assert predictor is not None  # noqa: S101
-        image = eight_bits(ortho.image, len(predictor.manifest.bands))
+        image = eight_bits(ortho.image, len(predictor.manifest.bands), view.rig.radiometry)
         regions = watch.time("inference", lambda: predictor.predict(image, ortho.mask).regions)
         stride = max(head.stride for head in predictor.manifest.heads.values())
         return watch.time(
@@ -212,13 +214,19 @@ def delineation_px(area_px: Floats, stride: int) -> Floats:
     return np.hypot(DELINEATION_CELLS * stride / np.sqrt(across), DELINEATION_SHARE * radius)
 
 
-def eight_bits(image: Image, bands: int) -> NDArray[np.uint8]:
-    """Returns an image as (h, w, bands) uint8; a single band is repeated, further ones left out."""
+def eight_bits(image: Image, bands: int, light: RadiometryTable | None = None) -> NDArray[np.uint8]:
+    """Returns an image as (h, w, bands) uint8; a single band is repeated, further ones left out.
+
+    16 bits keep their upper 8; where the rig says that they are linear in light, they take the
+    sRGB curve of the photos that networks know, reflectance 1 becoming white.
+    """
     cube: NDArray[np.generic] = image[..., None] if image.ndim == 2 else image
     if cube.shape[2] < bands:
         cube = np.repeat(cube[..., :1], bands, axis=2)
     cube = cube[..., :bands]
-    if cube.dtype != np.uint8:
+    if cube.dtype != np.uint8 and light is not None and light.encoding == "linear":
+        cube = display_table(light)[np.asarray(cube, np.uint16)]
+    elif cube.dtype != np.uint8:
         cube = np.asarray(cube, np.uint16) >> 8
     return np.ascontiguousarray(cube, np.uint8)
 

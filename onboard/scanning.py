@@ -29,6 +29,7 @@ from onboard.late_poses import place_late
 from onboard.live_flight import DISK, LiveFlight, ScanItem, header_crs
 from onboard.live_telemetry import LiveTelemetry
 from onboard.records import Frame, FrameRecord, HeightDatum, Poses
+from onboard.sources.bands import corrected_frame
 from onboard.sources.camera import decoded
 from onboard.sources.errors import DamagedFrame
 from onboard.sources.pixels import load_pixels
@@ -154,7 +155,7 @@ class ScanStage:
         begun = time.perf_counter()
         try:
             processor = self._processor or self._make_processor(item.pose, flight)
-            frame = pixels_of(item)
+            frame = corrected_frame(pixels_of(item), self._rig)
             loaded_ms = (time.perf_counter() - begun) * 1e3
             step = processor.process(frame, item.pose, time.monotonic_ns())
         except (GossanError, ValueError, ArithmeticError, cv2.error) as error:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from gossan.errors import DamagedDataError
 from onboard.place.coverage import Coverage
-from onboard.records import Alert, Detections, Footprint, Frame, FrameRecord, Image, Poses, Track
-from onboard.scan import Scanner, ScanResult
+from onboard.records import Alert, Detections, Footprint, Frame, FrameRecord, Poses, Track
+from onboard.scan import Scanner, ScanResult, eight_bits
 from onboard.survey_scene import SurveyScene
 from onboard.tell.policy import AlertPolicy
 from onboard.track import Tracker
@@ -138,14 +139,11 @@ def _chip(track: Track, found: ScanResult) -> bytes | None:
     y0, y1 = (int(np.clip(v, 0, grid.height)) for v in (row - half, row + half))
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
-    return _jpeg(ortho.image[y0:y1, x0:x1])
+    return _jpeg(eight_bits(ortho.image[y0:y1, x0:x1], 3, ortho.map.view.rig.radiometry))
 
 
-def _jpeg(image: Image) -> bytes | None:
-    rgb = np.asarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))
-    if rgb.dtype != np.uint8:
-        rgb = (rgb >> 8).astype(np.uint8)
-    bgr = cv2.cvtColor(np.ascontiguousarray(rgb[..., :3]), cv2.COLOR_RGB2BGR)
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes | None:
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     scale = CHIP_PX / max(bgr.shape[:2])
     if scale < 1.0:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from calibration.rig import Rig
 from onboard.records import HeightDatum, Poses
+from onboard.sources.bands import radiometric
 from onboard.sources.errors import FrameTimeError, NotReadYetError, SourceError, UnknownSourceError
 from onboard.sources.logged import LoggedSource
 from onboard.sources.opensfm import read_reconstruction
@@ -36,7 +37,7 @@ RECONSTRUCTIONS = (
 
 def open_source(
     path: str | Path,
-    rig: Rig | None = None,  # noqa: ARG001 - part of the seam
+    rig: Rig | None = None,
     poses_csv: str | Path | None = None,
     alt_datum: HeightDatum | None = None,
     video_step_s: float = 1.0,
@@ -45,7 +46,7 @@ def open_source(
 
     Args:
         path: A file or folder; see ``docs/sources.md``.
-        rig: Only taken where opening needs it (flight folders do not).
+        rig: Its ``[radiometry]``, if it has one, corrects the frames' pixels.
         poses_csv: A pose table (or reconstruction) that takes the place of the source's own poses.
         alt_datum: What heights are above that do not say it.
         video_step_s: How far apart frames are taken from a video.
@@ -60,9 +61,8 @@ def open_source(
     table = Path(poses_csv) if poses_csv is not None else None
     if table is not None and not table.is_file():
         raise SourceError(f"there is no pose table at {table}", "check --poses")
-    if at.is_dir():
-        return _open_folder(at, table, alt_datum, video_step_s)
-    return _open_file(at, table, alt_datum, video_step_s)
+    opened = _open_folder if at.is_dir() else _open_file
+    return radiometric(opened(at, table, alt_datum, video_step_s), rig)
 
 
 def _open_file(
