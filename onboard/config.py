@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gossan.settings import Settings, load_settings
+from onboard.denoise import Denoise
 from onboard.mavlink_rates import DEFAULT_RATES_HZ
 from onboard.records import HeightDatum
 
@@ -81,12 +82,15 @@ class ModelSettings(Settings):
         provider: The engine's provider; ``auto`` takes the fastest that gives right answers.
         threads: Threads of the engine; 0 leaves it to the engine.
         sha256: The expected hash of the model's manifest; another model is refused.
+        denoise: ``guided`` smooths the orthos of noisy frames (high gain) before the network
+            looks; what is kept of frames stays as it is.
     """
 
     name: str = "surface-rgb"
     provider: str = "auto"
     threads: int = Field(0, ge=0)
     sha256: str = ""
+    denoise: Denoise = "none"
 
 
 class SurveySettings(Settings):

@@ -55,7 +55,7 @@ def open_eyes(settings: ModelSettings, gsd_m: float | None = None) -> Eyes:
             f"[model] {settings.name} has hash {predictor.hash[:12]}, not {settings.sha256[:12]}",
             "install the model that the settings name, or correct [model] sha256",
         )
-    scanner = Scanner(predictor, gsd_m or predictor.manifest.gsd_m)
+    scanner = Scanner(predictor, gsd_m or predictor.manifest.gsd_m, settings.denoise)
     name = f"{predictor.manifest.name} {predictor.manifest.version}"
     log.info("model_open model=%s provider=%s", name, predictor.provider)
     return Eyes(scanner, predictor.hash, name, predictor.provider)

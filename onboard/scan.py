@@ -17,6 +17,7 @@ from calibration.rig import Rig
 from gossan.errors import DamagedDataError, UserError
 from models.decode import Regions
 from models.predict import Predictor
+from onboard.denoise import Denoise, quieted
 from onboard.errors import SizeDiffersError
 from onboard.frame_quality import frame_quality
 from onboard.place.geotag import geotag
@@ -61,10 +62,12 @@ class Scanner:
     Attributes:
         predictor: The model; ``None`` places frames and maps what they imaged.
         gsd_m: Pixel size of the ortho; the model's by default, without a model the frame's own.
+        denoise: Whether the network sees noisy frames smoothed.
     """
 
     predictor: Predictor | None
     gsd_m: float | None = None
+    denoise: Denoise = "none"
 
     def __post_init__(self) -> None:
         if self.gsd_m is None and self.predictor is not None:
@@ -134,6 +137,9 @@ class Scanner:
         predictor = self.predictor
         assert predictor is not None  # noqa: S101
         image = eight_bits(ortho.image, len(predictor.manifest.bands), view.rig.radiometry)
+        if self.denoise == "guided":
+            noisy = image
+            image = watch.time("denoise", lambda: quieted(noisy))
         regions = watch.time("inference", lambda: predictor.predict(image, ortho.mask).regions)
         stride = max(head.stride for head in predictor.manifest.heads.values())
         return watch.time(

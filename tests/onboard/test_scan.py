@@ -204,3 +204,26 @@ def test_real_bad_frames_are_told_apart(shared_data: Any) -> None:
     assert [v for k, v in verdicts.items() if "SHARPNESS" in k] == ["blurred"]
     assert [v for k, v in verdicts.items() if "LENS_CAP" in k] == ["dark"]
     assert {v for k, v in verdicts.items() if "SHARP" not in k and "LENS" not in k} == {"good"}
+
+
+def test_the_network_sees_noisy_frames_smoothed_where_asked() -> None:
+    @dataclass
+    class Watcher(RedFinder):
+        shown: Any = None
+
+        def predict(self, image: np.ndarray, seen: np.ndarray) -> Any:
+            self.shown = image
+            return super().predict(image, seen)
+
+    pose, terrain = pose_at(), PlaneTerrain(400.0)
+    noise = np.random.default_rng(3).normal(0, 60, (600, 800, 1))
+    frame = Frame("f.jpg", 0, pixels=np.clip(120 + noise, 0, 255).astype(np.uint8).repeat(3, 2))
+    plain, smooth = Watcher(), Watcher()
+    Scanner(plain).scan(frame, pose, RIG, terrain, MAP)  # type: ignore[arg-type]
+    asked = Scanner(smooth, denoise="guided")  # type: ignore[arg-type]
+    result = asked.scan(frame, pose, RIG, terrain, MAP)
+    middle = np.s_[150:350, 150:350]
+    assert smooth.shown[middle].std() < 0.9 * plain.shown[middle].std()
+    assert "denoise" in result.stage_ms
+    assert result.ortho is not None
+    np.testing.assert_array_equal(result.ortho.image[middle], plain.shown[middle])
