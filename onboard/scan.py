@@ -100,7 +100,7 @@ class Scanner:
             raise DamagedDataError(f"{frame.name} has no pixels", "load them first")
         _check_size(frame.pixels, rig)
         watch = _StopWatch()
-        quality = watch.time("quality", lambda: _quality(frame))
+        quality = watch.time("quality", lambda: _quality(frame, rig))
         view = FrameView.of(pose, rig, terrain, map_frame)
         try:
             grid = self._grid(view)
@@ -242,13 +242,19 @@ def _ortho(pixels: Image | None, view: FrameView, grid: Grid) -> Ortho:
     return apply_map(pixels, build_map(view, grid, "linear"), antialias=True)
 
 
-def _quality(frame: Frame) -> str:
-    """Returns what the source says is wrong with the frame's look, else what its pixels say."""
+def _quality(frame: Frame, rig: Rig) -> str:
+    """Returns what the source says is wrong with the frame's look, else what its pixels say.
+
+    Linear light is judged through the sRGB curve: dark ground of 5 % reflectance is no lens cap.
+    """
     for code in ("dark", "blurred"):
         if code in frame.flags:
             return code
     assert frame.pixels is not None  # noqa: S101
-    return frame_quality(frame.pixels)
+    pixels = frame.pixels
+    if rig.radiometry is not None and pixels.dtype == np.uint16:
+        pixels = eight_bits(pixels, 3, rig.radiometry)
+    return frame_quality(pixels)
 
 
 def _check_size(pixels: Image, rig: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,8 @@ from calibration.geodesy import MapFrame
 from calibration.rig import load_rig
 from gossan.errors import DamagedDataError
 from onboard.cli.ortho import ortho
-from onboard.scan import eight_bits
+from onboard.records import Frame
+from onboard.scan import _quality, eight_bits
 from onboard.sources.open import open_source
 
 GEOMETRY = """
@@ -147,3 +149,14 @@ def test_networks_see_linear_light_through_the_srgb_curve() -> None:
     assert (eight_bits(half, 3, table) == 188).all()
     assert (eight_bits(half, 3) == 64).all()
     assert (eight_bits(np.full((2, 2, 3), 40000, np.uint16), 3, table) == 255).all()
+
+
+def test_dark_ground_in_reflectance_is_no_lens_cap(tmp_path: Path) -> None:
+    known = BandTable(name="Red", reflectance_per_radiance=0.01)
+    (tmp_path / "rig.toml").write_text(GEOMETRY)
+    rig = replace(load_rig(tmp_path / "rig.toml"), radiometry=RadiometryTable(band=(known,)))
+    ground = np.random.default_rng(1).normal(0.05, 0.01, (240, 320)).clip(0, 1) * 32768
+    basalt = Frame("a.tif", 0, pixels=ground.astype(np.uint16))
+    covered = Frame("b.tif", 1, pixels=np.full((240, 320), 20, np.uint16))
+    assert _quality(basalt, rig) == "good"
+    assert _quality(covered, rig) == "dark"
