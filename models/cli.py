@@ -48,6 +48,12 @@ THREADS = click.option("--threads", type=int, default=None, help="CPU threads of
     show_default=True,
     help="Arithmetic of the forward pass.",
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--size", type=int, default=192, show_default=True, help="Edge of the crops, px.")
+@click.option("--fold", type=int, default=1, show_default=True, help="Times the crops of a step.")
+@click.option(
+    "--workers", type=int, default=0, show_default=True, help="Processes that make batches."
+)
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @json_option
 def train(
@@ -60,6 +66,10 @@ def train(
     seed: int,
     threads: int,
     precision: str,
+    device: str,
+    size: int,
+    fold: int,
+    workers: int,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +78,17 @@ def train(
     from models.course import Course, run_course
     from models.train import Recipe
 
-    recipe = Recipe(steps=steps, rate=rate, seed=seed, threads=threads, precision=precision)
+    recipe = Recipe(
+        steps=steps,
+        size=size,
+        fold=fold,
+        rate=rate,
+        seed=seed,
+        threads=threads,
+        precision=precision,
+        device=device,
+        workers=workers,
+    )
     course = Course(_pairs(heads), _groups(hold_out), textures)
     result = run_course(course, recipe, out, resume=resume, say=say)
     emit(result, as_json, lambda: say(f"trained {result['steps']} steps: {out}"))

@@ -125,4 +125,4 @@ def _stream(
 ) -> Stream:
     if name not in STRIDES and not samples:
         raise TrainingError(f"head '{name}' has nothing to learn from")
-    return stream_for(name, samples, textures, n_classes)
+    return stream_for(name, samples, textures, STRIDES.get(name, 8), n_classes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +18,11 @@ from models.errors import DatasetError
 
 Ints = NDArray[np.int64]
 
+RARE_STRIDE = 4
+"""Output stride of heads that look for small rare things."""
+
 AHEAD = 4
-"""How many batches are made ahead of the step that takes them."""
+"""How many batches are made ahead of the step that takes them, per maker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,11 @@ class Batch:
 
     Attributes:
         pixels: (n, size, size, 3) uint8.
-        masks: (n, size, size) uint8, class indices and 255.
+        labels: (n, size/stride, size/stride) class indices and 255, of the head's output cells.
     """
 
     pixels: Pixels
-    masks: Pixels
+    labels: Ints
 
 
 class Labelled:
@@ -108,36 +113,94 @@ class Composed:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Where a head's crops come from: sources with how many crops each gives to a batch."""
+    """Where a head's crops come from, and how its output cells are labelled.
+
+    Attributes:
+        head: Name of the head.
+        sources: Sources with how many crops each gives to a batch.
+        stride: Output stride of the head. Stride-4 heads look for small rare things: a cell
+            that is a fifth covered counts. Others compare the middle of each cell.
+        n_classes: Number of classes of the head.
+    """
 
     head: str
     sources: tuple[tuple[Labelled | Composed, int], ...]
+    stride: int
+    n_classes: int
 
-    def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """Returns one batch of this head."""
-        drawn = [source.draw(rng, size) for source, count in self.sources for _ in range(count)]
-        return Batch(np.stack([d[0] for d in drawn]), np.stack([d[1] for d in drawn]))
+    def batch(self, rng: np.random.Generator, size: int, fold: int = 1) -> Batch:
+        """Returns one batch of this head, ``fold`` times as many crops as the sources give."""
+        drawn = [
+            source.draw(rng, size) for source, count in self.sources for _ in range(count * fold)
+        ]
+        masks = np.stack([d[1] for d in drawn])
+        small = self.stride == RARE_STRIDE
+        labels = cells(masks, self.stride, self.n_classes) if small else centres(masks, self.stride)
+        return Batch(np.stack([d[0] for d in drawn]), labels)
 
 
-def batches(
-    streams: tuple[Stream, ...], seed: int, first: int, last: int, size: int
-) -> Iterator[dict[str, Batch]]:
-    """Yields one batch per head for each step from ``first`` to ``last``.
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the batch of any step: it depends on the seed and the step's number only.
 
-    A step's batch depends on the seed and the step's number only, so that a resumed run sees
-    what an uninterrupted one would have seen.
+    Attributes:
+        streams: One per head.
+        seed: Of all batches.
+        size: Edge of the crops.
+        fold: How many times a stream's own number of crops a batch holds.
     """
 
-    def make(step: int) -> dict[str, Batch]:
-        rng = np.random.default_rng([seed, step])
-        return {stream.head: stream.batch(rng, size) for stream in streams}
+    streams: tuple[Stream, ...]
+    seed: int
+    size: int
+    fold: int = 1
 
-    with ThreadPoolExecutor(1, "batches") as maker:
+    def make(self, step: int) -> dict[str, Batch]:
+        """Returns one batch per head."""
+        rng = np.random.default_rng([self.seed, step])
+        return {stream.head: stream.batch(rng, self.size, self.fold) for stream in self.streams}
+
+
+def batches(maker: Maker, first: int, last: int, workers: int = 0) -> Iterator[dict[str, Batch]]:
+    """Yields one batch per head for each step from ``first`` to ``last``.
+
+    A resumed run sees what an uninterrupted one would have seen, with any number of workers.
+
+    Args:
+        maker: Makes a step's batch.
+        first: First step.
+        last: One past the last step.
+        workers: Processes that make batches, each with its own copy of all frames in memory; 0
+            makes them in a thread of this one.
+    """
+    ahead = AHEAD * max(1, workers)
+    with _makers(maker, workers) as pool:
+        make: Callable[[int], dict[str, Batch]] = _make if workers else maker.make
         waiting: list[Future[dict[str, Batch]]] = []
         for step in range(first, last):
-            while len(waiting) < AHEAD and step + len(waiting) < last:
-                waiting.append(maker.submit(make, step + len(waiting)))
+            while len(waiting) < ahead and step + len(waiting) < last:
+                waiting.append(pool.submit(make, step + len(waiting)))
             yield waiting.pop(0).result()
+
+
+_HERE: list[Maker] = []
+"""The maker of a worker process: its own copy of all frames."""
+
+
+def _makers(maker: Maker, workers: int) -> Executor:
+    if not workers:
+        return ThreadPoolExecutor(1, "batches")
+    fresh = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, fresh, initializer=_settle_in, initargs=(maker,))
+
+
+def _settle_in(maker: Maker) -> None:
+    cv2.setNumThreads(1)
+    _HERE[:] = [maker]
+
+
+def _make(step: int) -> dict[str, Batch]:
+    return _HERE[0].make(step)
 
 
 def cells(masks: Pixels, stride: int, n_classes: int) -> Ints:
@@ -185,7 +248,11 @@ def _some(where: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def stream_for(
-    head: str, samples: tuple[Sample, ...], textures: tuple[Sample, ...], n_classes: int
+    head: str,
+    samples: tuple[Sample, ...],
+    textures: tuple[Sample, ...],
+    stride: int,
+    n_classes: int,
 ) -> Stream:
     """Returns a head's stream: labelled crops, for ``anomaly`` also composed ground.
 
@@ -194,12 +261,14 @@ def stream_for(
         samples: Labelled frames; may be empty for ``anomaly``, which then learns from composed
             ground only.
         textures: Frames whose texture composed ground may borrow.
+        stride: Output stride of the head.
         n_classes: Number of classes of the head.
     """
     if head != "anomaly":
-        return Stream(head, ((Labelled(samples, n_classes, scale=(0.5, 1.5)), 2),))
+        plain = Labelled(samples, n_classes, scale=(0.5, 1.5))
+        return Stream(head, ((plain, 2),), stride, n_classes)
     composed = Composed(textures)
     if not samples:
-        return Stream(head, ((composed, 4),))
+        return Stream(head, ((composed, 4),), stride, n_classes)
     labelled = Labelled(samples, n_classes, rare=True, recoloured=True, scale=(0.8, 1.3))
-    return Stream(head, ((labelled, 4), (composed, 1)))
+    return Stream(head, ((labelled, 4), (composed, 1)), stride, n_classes)

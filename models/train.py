@@ -19,7 +19,7 @@ from torch.nn import functional
 from models.errors import TrainingError
 from models.labels import IGNORE
 from models.network import Res32, build
-from models.sampling import Batch, Stream, batches, cells, centres
+from models.sampling import RARE_STRIDE, Batch, Maker, Stream, batches
 
 LOG = logging.getLogger(__name__)
 
@@ -33,10 +33,13 @@ class Recipe:
     Attributes:
         steps: Number of optimiser steps.
         size: Edge of the crops, divisible by 32.
+        fold: How many times a head's own number of crops a step takes.
         rate: Highest learning rate (one cycle, cosine).
         seed: Of weights and batches.
         threads: CPU threads of torch.
-        precision: ``float32`` or ``bfloat16`` (faster where the CPU has it).
+        precision: ``float32`` or ``bfloat16`` (faster where the device has it).
+        device: ``cpu`` or ``cuda``.
+        workers: Processes that make batches; 0 makes them in a thread.
         average: Decay of the averaged weights that are kept as the result.
         rare_weight: Loss weight of the anomaly classes against ``none``.
         settle: Share of the steps after which normalisations keep their running statistics:
@@ -45,10 +48,13 @@ class Recipe:
 
     steps: int = 3000
     size: int = 192
+    fold: int = 1
     rate: float = 2e-3
     seed: int = 1
     threads: int = 2
     precision: str = "float32"
+    device: str = "cpu"
+    workers: int = 0
     average: float = 0.995
     rare_weight: float = 5.0
     settle: float = 0.5
@@ -74,18 +80,25 @@ def train(
         watch: Called after each step with its number and the losses.
 
     Raises:
-        TrainingError: The loss is not finite, or the checkpoint is of another network.
+        TrainingError: The loss is not finite, the checkpoint is of another network, or there is
+            no such device.
     """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("this torch finds no CUDA device", "train with --device cpu")
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network, mean = build(heads), build(heads)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean.to(recipe.device)
     mean.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.02)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.rate, weight_decay=0.02, fused=recipe.device == "cuda"
+    )
     first = _resume(run, network, mean, optimiser) if resume else 0
     started = time.monotonic()
-    drawn = batches(streams, recipe.seed, first, recipe.steps, recipe.size)
+    maker = Maker(streams, recipe.seed, recipe.size, recipe.fold)
+    drawn = batches(maker, first, recipe.steps, recipe.workers)
     for step, batch in enumerate(drawn, start=first):
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate * _cycle(step / max(1, recipe.steps))
@@ -101,8 +114,7 @@ def train(
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             _save(run, step + 1, network, mean, optimiser, heads, recipe)
             _log(run, step + 1, losses, time.monotonic() - started)
-    mean.eval()
-    return mean
+    return mean.cpu().eval()
 
 
 def load_checkpoint(path: Path) -> tuple[Res32, dict[str, Any]]:
@@ -124,28 +136,23 @@ def load_checkpoint(path: Path) -> tuple[Res32, dict[str, Any]]:
 def head_loss(logits: Tensor, batch: Batch, stride: int, rare_weight: float) -> Tensor:
     """Returns the cross-entropy of one head on its own crops.
 
-    Stride-4 heads look for small rare things: a cell that is a fifth covered counts, and rare
-    classes weigh more. Other heads compare the middle of each cell.
+    Where a head looks for small rare things, their classes weigh more.
     """
-    n = logits.shape[1]
-    rare = stride == 4
-    target = cells(batch.masks, stride, n) if rare else centres(batch.masks, stride)
-    if (target == IGNORE).all():
+    if (batch.labels == IGNORE).all():
         return logits.float().sum() * 0
-    weight = torch.ones(n)
-    if rare:
+    weight = torch.ones(logits.shape[1], device=logits.device)
+    if stride == RARE_STRIDE:
         weight[1:] = rare_weight
-    return functional.cross_entropy(
-        logits.float(), torch.from_numpy(target), weight=weight, ignore_index=IGNORE
-    )
+    known = torch.from_numpy(batch.labels).to(logits.device)
+    return functional.cross_entropy(logits.float(), known, weight=weight, ignore_index=IGNORE)
 
 
 def _step(
     network: Res32, batch: dict[str, Batch], optimiser: torch.optim.Optimizer, recipe: Recipe
 ) -> dict[str, float]:
     stacked = np.concatenate([part.pixels for part in batch.values()])
-    pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).float()
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+    pixels = torch.from_numpy(stacked).to(recipe.device).permute(0, 3, 1, 2).float()
+    with torch.autocast(recipe.device, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = network(pixels)
     losses, start = {}, 0
     for name, part in batch.items():

@@ -31,6 +31,7 @@ ABOVE_0 = Metres(0.0, min_open=True)
 @click.option("--height", "height_m", type=ABOVE_0, default=80.0, help="Metres above the ground.")
 @click.option("--dataset", type=click.Path(path_type=Path), help="Write a training set here.")
 @click.option("--count", default=300, show_default=True, help="Tiles of the training set.")
+@click.option("--jobs", default=1, show_default=True, help="Processes that render the tiles.")
 @click.option("--live", is_flag=True, help="Fly in real time over UDP.")
 @click.option("--mavlink", default="udp:127.0.0.1:14550", help="Live: the companion's link.")
 @click.option("--gcs", default="", help="Live: the ground station's link, udp:HOST:PORT.")
@@ -57,6 +58,7 @@ def simulate(
     height_m: float,
     dataset: Path | None,
     count: int,
+    jobs: int,
     live: bool,
     mavlink: str,
     gcs: str,
@@ -69,7 +71,7 @@ def simulate(
 ) -> None:
     """A flight or training set of known truth."""
     if dataset is not None:
-        emit(_write_dataset(dataset, count, seed, family or "train"), as_json)
+        emit(_write_dataset(dataset, count, seed, family or "train", jobs), as_json)
         return
     if out is None:
         raise UserError("nothing to simulate", "give --out FLIGHT or --dataset DIR")
@@ -109,12 +111,12 @@ def _plan(lines: int | None, line_m: float, minutes: float | None, height_m: flo
     )
 
 
-def _write_dataset(folder: Path, count: int, seed: int, family: str) -> dict[str, Any]:
+def _write_dataset(folder: Path, count: int, seed: int, family: str, jobs: int) -> dict[str, Any]:
     from onboard.simulator.dataset import write_dataset
 
     def note(done: int) -> None:
         if done % 20 == 0:
             say(f"{done} of {count} tiles")
 
-    pixels = write_dataset(folder, count, seed, family, note)
+    pixels = write_dataset(folder, count, seed, family, note, jobs)
     return {"dataset": str(folder), "tiles": count, "pixels": pixels}

@@ -12,6 +12,7 @@ from shapely.geometry import Polygon
 from calibration.geodesy import MapFrame
 from calibration.rig import Rig
 from gossan.errors import UserError
+from onboard.place import ortho_gpu
 from onboard.place.backward_map import BackwardMap
 from onboard.place.grid import Grid
 from onboard.place.ortho_nodes import build_map
@@ -118,10 +119,15 @@ def apply_map(
     resampling: ImageResampling = "linear",
     antialias: bool = False,
 ) -> Ortho:
-    """Returns the ortho of an image through a map that is at hand."""
+    """Returns the ortho of an image through a map that is at hand.
+
+    On a GPU where CuPy finds one, else on the CPU; the two differ by at most 1 DN.
+    """
     grid = backward.grid
     factor = int(grid.gsd_m / max(backward.view.gsd_m(), 1e-9)) if antialias else 1
     source, scale, shift = shrink(pixels, factor)
+    if ortho_gpu.ready() and ortho_gpu.serves(source):
+        return _on_gpu(source, backward, resampling, scale, shift)
     image = np.zeros((grid.height, grid.width, *pixels.shape[2:]), pixels.dtype)
     mask = np.zeros((grid.height, grid.width), np.bool_)
     hidden = backward.occluded()
@@ -136,6 +142,18 @@ def apply_map(
             blank(image[rows, cols], seen)
             mask[rows, cols] = seen
     return Ortho(image, mask, grid, backward, occluded)
+
+
+def _on_gpu(
+    source: Image, backward: BackwardMap, resampling: ImageResampling, scale: float, shift: float
+) -> Ortho:
+    hidden = backward.occluded()
+    image, mask = ortho_gpu.render(source, backward, resampling, scale, shift)
+    if hidden is None:
+        return Ortho(image, mask, backward.grid, backward, np.zeros_like(mask))
+    occluded = hidden & mask
+    image[occluded] = 0
+    return Ortho(image, mask & ~occluded, backward.grid, backward, occluded)
 
 
 def frame_outline(view: FrameView) -> Floats:

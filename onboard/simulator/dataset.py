@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -44,20 +47,24 @@ class Tile:
 
 def tiles(count: int, seed: int = 0, family: str = "train") -> Iterator[Tile]:
     """Yields labelled orthos of random worlds, three of each world."""
-    for k in range(count):
-        place, part = divmod(k, TILES_PER_WORLD)
-        world_seed = FIRST_TRAINING_SEED + seed * 100_000 + place
-        if part == 0:
-            world = World(
-                world_seed,
-                family,
-                size_m=256.0,
-                planted_m=(190.0, 70.0),
-                anomalies_per_ha=22.0,
-                look_alikes_per_ha=22.0,
-            )
-        rng = np.random.default_rng([world_seed, part])
-        yield _tile(world, part, rng)
+    for first in range(0, count, TILES_PER_WORLD):
+        yield from world_tiles(range(first, min(first + TILES_PER_WORLD, count)), seed, family)
+
+
+def world_tiles(numbers: range, seed: int, family: str) -> Iterator[Tile]:
+    """Yields the tiles of one world, by their numbers in the whole set."""
+    world_seed = FIRST_TRAINING_SEED + seed * 100_000 + numbers[0] // TILES_PER_WORLD
+    world = World(
+        world_seed,
+        family,
+        size_m=256.0,
+        planted_m=(190.0, 70.0),
+        anomalies_per_ha=22.0,
+        look_alikes_per_ha=22.0,
+    )
+    for number in numbers:
+        part = number % TILES_PER_WORLD
+        yield _tile(world, part, np.random.default_rng([world_seed, part]))
 
 
 def write_dataset(
@@ -66,17 +73,33 @@ def write_dataset(
     seed: int = 0,
     family: str = "train",
     note: Callable[[int], None] | None = None,
+    jobs: int = 1,
 ) -> dict[str, int]:
-    """Writes a dataset folder (frames/, masks/, dataset.toml); returns pixels per class."""
+    """Writes a dataset folder (frames/, masks/, dataset.toml); returns pixels per class.
+
+    Args:
+        folder: Where to write.
+        count: Number of tiles.
+        seed: Which worlds.
+        family: Of which family.
+        note: Called with the number of tiles done.
+        jobs: Processes that render, a world at a time; the files are the same with any number.
+    """
     for name in ("frames", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     pixels = np.zeros(256, dtype=np.int64)
-    for done, tile in enumerate(tiles(count, seed, family), start=1):
-        _write(folder / "frames" / f"{tile.stem}.png", tile.image[..., ::-1])
-        _write(folder / "masks" / f"{tile.stem}.png", tile.mask)
-        pixels += np.bincount(tile.mask.ravel(), minlength=256)
-        if note:
-            note(done)
+    firsts = range(0, count, TILES_PER_WORLD)
+    worlds = [range(k, min(k + TILES_PER_WORLD, count)) for k in firsts]
+    write = partial(_write_world, folder, seed, family)
+    done = 0
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        for world, found in zip(
+            worlds, (pool.map if jobs > 1 else map)(write, worlds), strict=True
+        ):
+            pixels += found
+            done += len(world)
+            if note:
+                note(done)
     settings = {
         "name": f"simulated-{family}-{seed}",
         "simulated": True,
@@ -89,6 +112,16 @@ def write_dataset(
     (folder / "dataset.toml").write_text(tomlkit.dumps(settings), encoding="utf-8")
     named = {name: int(pixels[i]) for i, name in enumerate(CLASSES)}
     return {**named, "ignored": int(pixels[IGNORE])}
+
+
+def _write_world(folder: Path, seed: int, family: str, numbers: range) -> NDArray[np.int64]:
+    """Writes the numbered tiles of one world; returns pixels per class (256,)."""
+    pixels = np.zeros(256, dtype=np.int64)
+    for tile in world_tiles(numbers, seed, family):
+        _write(folder / "frames" / f"{tile.stem}.png", tile.image[..., ::-1])
+        _write(folder / "masks" / f"{tile.stem}.png", tile.mask)
+        pixels += np.bincount(tile.mask.ravel(), minlength=256)
+    return pixels
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> None:

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from models import train as loop  # noqa: E402
 from models.errors import TrainingError  # noqa: E402
 from models.network import build, export_onnx, folded  # noqa: E402
-from models.sampling import Batch, Composed, Stream, cells  # noqa: E402
+from models.sampling import Batch, Composed, Maker, Stream, batches, cells  # noqa: E402
 from models.train import Recipe, head_loss, load_checkpoint, train  # noqa: E402
 
 HEADS = {"surface": 3, "anomaly": 4}
@@ -27,7 +27,10 @@ class Plain:
 
 
 def streams():
-    return (Stream("surface", ((Plain(), 2),)), Stream("anomaly", ((Composed(()), 2),)))
+    return (
+        Stream("surface", ((Plain(), 2),), 8, 3),
+        Stream("anomaly", ((Composed(()), 2),), 4, 4),
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,9 +59,27 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatc
     assert saved.strides == {"surface": 8, "anomaly": 4}
 
 
+def test_worker_processes_make_the_same_batches():
+    maker = Maker(streams()[1:], seed=3, size=64, fold=2)
+    alone, helped = (list(batches(maker, 5, 9, workers)) for workers in (0, 2))
+    assert len(alone) == len(helped) == 4
+    for one, two in zip(alone, helped, strict=True):
+        assert len(one["anomaly"].pixels) == 4, "fold doubles the crops"
+        assert (one["anomaly"].pixels == two["anomaly"].pixels).all()
+        assert (one["anomaly"].labels == two["anomaly"].labels).all()
+    assert (alone[0]["anomaly"].pixels != alone[1]["anomaly"].pixels).any()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="no CUDA device") as refusal:
+        train(streams(), HEADS, Recipe(steps=1, size=64, device="cuda"), tmp_path)
+    assert "--device cpu" in str(refusal.value.hint)
+
+
 def test_a_head_learns_from_its_own_labels_only():
     logits = torch.zeros((1, 3, 8, 8), requires_grad=True)
-    ignored = Batch(np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 64, 64), 255, np.uint8))
+    ignored = Batch(np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 8, 8), 255))
     loss = head_loss(logits, ignored, 8, 3.0)
     loss.backward()
     assert float(loss.detach()) == 0
