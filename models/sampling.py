@@ -60,14 +60,15 @@ class Labelled:
     ) -> None:
         if not samples:
             raise DatasetError("no samples are left to train on", "hold out fewer places")
-        self.images = [sample.pixels() for sample in samples]
-        self.masks = [
-            sample.indices(n_classes, image.shape[:2])
-            for sample, image in zip(samples, self.images, strict=True)
-        ]
+        with ThreadPoolExecutor() as pool:
+            self.images = list(pool.map(lambda sample: sample.pixels(), samples))
+            shapes = [image.shape[:2] for image in self.images]
+            self.masks = list(
+                pool.map(lambda sample, shape: sample.indices(n_classes, shape), samples, shapes)
+            )
+            spots = pool.map(lambda i, m: _spots(i, m, n_classes), self.images, self.masks)
+            self.spots = list(spots) if rare else []
         self.recoloured, self.scale = recoloured, scale
-        pairs = zip(self.images, self.masks, strict=True)
-        self.spots = [_spots(image, mask, n_classes) for image, mask in pairs] if rare else []
         self.with_spots = [i for i, spots in enumerate(self.spots) if len(spots)]
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Pixels, Pixels]:

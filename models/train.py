@@ -88,6 +88,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
+    torch.backends.cudnn.benchmark = True
     network, mean = build(heads), build(heads)
     network.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean.to(recipe.device)
@@ -185,10 +186,11 @@ def _cycle(done: float) -> float:
 @torch.no_grad()
 def _follow(mean: Res32, network: Res32, decay: float) -> None:
     """Moves the averaged weights toward the network's; takes its running statistics."""
-    for old, new in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
-        if old.dtype.is_floating_point:
-            old.lerp_(new, 1 - decay)
-        else:
+    pairs = list(zip(mean.state_dict().values(), network.state_dict().values(), strict=True))
+    real = [(old, new) for old, new in pairs if old.dtype.is_floating_point]
+    torch._foreach_lerp_([old for old, _ in real], [new for _, new in real], 1 - decay)
+    for old, new in pairs:
+        if not old.dtype.is_floating_point:
             old.copy_(new)
 
 
