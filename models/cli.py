@@ -55,6 +55,7 @@ THREADS = click.option("--threads", type=int, default=None, help="CPU threads of
     "--workers", type=int, default=0, show_default=True, help="Processes that make batches."
 )
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--start-from", type=FOLDER, help="Begin with the weights of this finished run.")
 @json_option
 def train(
     heads: tuple[str, ...],
@@ -71,6 +72,7 @@ def train(
     fold: int,
     workers: int,
     resume: bool,
+    start_from: Path | None,
     as_json: bool,
 ) -> None:
     """Train a network on labelled data: heads on one trunk, each on its own labels."""
@@ -90,7 +92,7 @@ def train(
         workers=workers,
     )
     course = Course(_pairs(heads), _groups(hold_out), textures)
-    result = run_course(course, recipe, out, resume=resume, say=say)
+    result = run_course(course, recipe, out, resume=resume, start_from=start_from, say=say)
     emit(result, as_json, lambda: say(f"trained {result['steps']} steps: {out}"))
 
 

@@ -41,6 +41,7 @@ def run_course(
     run: Path,
     *,
     resume: bool = False,
+    start_from: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Trains and returns what was learned from; leaves ``course.json`` beside the checkpoint."""
@@ -61,7 +62,7 @@ def run_course(
             say(f"step {step + 1} of {recipe.steps}: loss {shown}")
 
     sizes = {name: len(names) for name, names in classes.items()}
-    train(tuple(streams), sizes, recipe, run, resume=resume, watch=watch)
+    train(tuple(streams), sizes, recipe, run, resume=resume, start_from=start_from, watch=watch)
     return {"run": str(run), "steps": recipe.steps, "trained_on": told}
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def train(
     run: Path,
     *,
     resume: bool = False,
+    start_from: Path | None = None,
     watch: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Res32:
     """Returns the network with averaged weights; leaves ``checkpoint.pt`` and ``log.csv`` in run.
@@ -77,6 +78,8 @@ def train(
         recipe: How to train.
         run: Folder of the run; made if missing.
         resume: Go on from the run's checkpoint where there is one.
+        start_from: A finished run whose averaged weights and statistics are taken up; its
+            normalisations then stay as they are.
         watch: Called after each step with its number and the losses.
 
     Raises:
@@ -92,6 +95,9 @@ def train(
     network, mean = build(heads), build(heads)
     network.to(recipe.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean.to(recipe.device)
+    if start_from is not None:
+        network.load_state_dict(_start(start_from, heads))
+        recipe = replace(recipe, settle=0.0)
     mean.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.rate, weight_decay=0.02, fused=recipe.device == "cuda"
@@ -217,6 +223,17 @@ def _save(
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(run / "checkpoint.pt")
+
+
+def _start(run: Path, heads: dict[str, int]) -> dict[str, Tensor]:
+    """Returns the averaged weights of another run with the same heads."""
+    known, about = load_checkpoint(run / "checkpoint.pt")
+    if about["heads"] != heads:
+        raise TrainingError(
+            f"{run} was trained for heads {about['heads']}, not {heads}",
+            "name the same heads with the same classes",
+        )
+    return known.state_dict()
 
 
 def _resume(run: Path, network: Res32, mean: Res32, optimiser: torch.optim.Optimizer) -> int:

@@ -77,6 +77,16 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
     assert "--device cpu" in str(refusal.value.hint)
 
 
+def test_a_run_starts_from_the_weights_of_another(tmp_path):
+    first = train(streams(), HEADS, RECIPE, tmp_path / "a")
+    still = Recipe(steps=1, size=64, threads=1, rate=0.0)
+    second = train(streams(), HEADS, still, tmp_path / "b", start_from=tmp_path / "a")
+    for name, value in first.state_dict().items():
+        assert torch.allclose(value, second.state_dict()[name], atol=1e-6), name
+    with pytest.raises(TrainingError, match="was trained for heads"):
+        train(streams()[:1], {"surface": 3}, still, tmp_path / "c", start_from=tmp_path / "a")
+
+
 def test_a_head_learns_from_its_own_labels_only():
     logits = torch.zeros((1, 3, 8, 8), requires_grad=True)
     ignored = Batch(np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 8, 8), 255))
