@@ -4,6 +4,7 @@ UserError
 ├── TableError           a CSV table that cannot be used
 ├── PoseError            poses that cannot be used as they are
 ├── DemError             a DEM that is missing or cannot be used
+├── AlignError           a flight that cannot be aligned with itself
 └── SizeDiffersError     an image that is not of the rig's size
 """
 
@@ -12,11 +13,15 @@ from __future__ import annotations
 from calibration.errors import TableError
 from gossan.errors import UserError
 
-__all__ = ["DemError", "PoseError", "SizeDiffersError", "TableError"]
+__all__ = ["AlignError", "DemError", "PoseError", "SizeDiffersError", "TableError"]
 
 
 class PoseError(UserError):
     """Poses that cannot be used as they are."""
+
+
+class AlignError(UserError):
+    """A flight that cannot be aligned with itself."""
 
 
 class DemError(UserError):

@@ -14,7 +14,8 @@ from calibration.camera import Camera
 from calibration.geodesy import MapFrame
 from calibration.rig import Mount, Rig, load_rig
 from calibration.rotations import A_BODY_CAM, r_from_ypr
-from onboard.misfit import consistent, neighbour_misfit
+from onboard.image_matches import consistent
+from onboard.misfit import neighbour_misfit
 from onboard.place.ortho_view import FrameView
 from onboard.place.terrain import PlaneTerrain
 from onboard.records import Frame, Poses
