@@ -28,6 +28,8 @@ MATCH_PX = 0.7
 CELL_POSTS = 10
 PLANE_CELL_M = 50.0
 """Ground heights err together over so many posts, or metres where a plane stands in for a DEM."""
+ROUGHNESS = 0.2
+"""σ of heights within a cell, as a share of the DEM's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,19 @@ def drape(ties: Ties, poses: Poses, frames: Floats, up_m: float, scene: Scene) -
     two = places(ties.uv_second, ties.second, poses, frames, up_m, scene)
     good = np.flatnonzero(np.isfinite(one.xy_m).all(axis=1) & np.isfinite(two.xy_m).all(axis=1))
     gap = (one.to_enu[good] @ (one.xy_m - two.xy_m)[good][..., None])[..., 0]
-    noise = _noise(one, two, good, scene)
-    return Gaps(
+    lift = (one.by_lift - two.by_lift)[good]
+    gaps = Gaps(
         ties.first[good],
         ties.second[good],
         gap,
         one.by_frame[good],
         two.by_frame[good],
         one.by_shared[good] - two.by_shared[good],
-        noise,
-    ), good
+        _cells(one.xy_m[good], scene.terrain),
+        lift,
+        _noise(one.by_pixel[good], two.by_pixel[good], lift, scene),
+    )
+    return gaps, good
 
 
 def places(
@@ -142,22 +147,17 @@ def places(
     )
 
 
-def _noise(one: Places, two: Places, good: Ints, scene: Scene) -> Floats:
-    """Returns (n, 2, 2) covariances of the gaps: matching in both frames, and the ground."""
+def _noise(one: Floats, two: Floats, lift: Floats, scene: Scene) -> Floats:
+    """Returns (n, 2, 2) covariances of the gaps: matching in both frames, rough ground."""
     sigma_px = MATCH_PX * matched_px(scene.rig.camera)
-    a, b = one.by_pixel[good], two.by_pixel[good]
-    noise = sigma_px**2 * (a @ np.swapaxes(a, 1, 2) + b @ np.swapaxes(b, 1, 2))
-    terrain = scene.terrain
-    if terrain.sigma_m > 0 and len(good):
-        cell_m = PLANE_CELL_M if terrain.is_plane else CELL_POSTS * terrain.post_m
-        together = _in_one_cell(one.xy_m[good], cell_m)
-        lift = (one.by_lift - two.by_lift)[good] * terrain.sigma_m
-        noise += together[:, None, None] * lift[:, :, None] * lift[:, None, :]
-    return np.asarray(noise)
+    noise = sigma_px**2 * (one @ np.swapaxes(one, 1, 2) + two @ np.swapaxes(two, 1, 2))
+    rough_m = ROUGHNESS * scene.terrain.sigma_m
+    return np.asarray(noise + rough_m**2 * lift[:, :, None] * lift[:, None, :])
 
 
-def _in_one_cell(xy_m: Floats, cell_m: float) -> Floats:
-    """Returns (n,) how many points share each point's cell."""
+def _cells(xy_m: Floats, terrain: Terrain) -> Ints:
+    """Returns (n,) numbers of the cells over which ground heights err together."""
+    cell_m = PLANE_CELL_M if terrain.is_plane else CELL_POSTS * terrain.post_m
     cell = np.floor(xy_m / cell_m).astype(np.int64)
-    _, which, count = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(count[which.ravel()], np.float64)
+    _, which = np.unique(cell, axis=0, return_inverse=True)
+    return np.asarray(which.ravel(), np.int64)

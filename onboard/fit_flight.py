@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.adjust import Adjusted, Corrections, adjust
-from calibration.geodesy import MapFrame
+from calibration.geodesy import MapFrame, offset_enu
 from calibration.rig import Rig
-from calibration.rotations import A_BODY_CAM, rot_exp
+from calibration.rotations import A_BODY_CAM, ENU_FROM_NED, rot_exp
 from onboard.drape import SHARED, Scene, drape
 from onboard.errors import AlignError
 from onboard.place.terrain import Terrain
@@ -25,9 +25,12 @@ UNKNOWN_CLOCK_S = 1.0
 UNKNOWN_FOCAL = 0.02
 """What is assumed where the rig states no σ: of each boresight angle, the clock, the focal length
 (as a share)."""
-ROUNDS = 10
-SETTLED = 0.05
-"""Rounds end where no shared value moves by more than this share of its σ."""
+ROUNDS = 15
+GROWING = 20
+"""Steps in which the frames' own σ find their size, in each round."""
+SETTLED, STEADY = 0.25, 1.3
+"""Rounds end where no shared value moves by more than this share of its σ, and none of the frames'
+variances by more than this factor."""
 LEAST_TIES = 30
 KINDS = ([0, 1], [2], [3, 4], [5])
 """Corrections of a frame whose σ belong together: horizontal, height, tilt, heading."""
@@ -148,7 +151,7 @@ def fit_flight(flight: Flight, ties: Ties, covariance: Floats) -> Fit:
     settled = False
     found: Adjusted | None = None
     for _ in range(ROUNDS):
-        prior = Corrections(own, shared, _grown(stated, growth), covariance)
+        prior = Corrections(own, shared, _grown(stated, growth), covariance, flight.terrain.sigma_m)
         scene = Scene(rig, flight.terrain, flight.map_frame)
         gaps, _ = drape(ties, poses, own, float(shared[SHARED.index("up")]), scene)
         if len(gaps.first) < LEAST_TIES:
@@ -157,15 +160,22 @@ def fit_flight(flight: Flight, ties: Ties, covariance: Floats) -> Fit:
                 "fly with more overlap over textured ground; check that the DEM covers the flight",
             )
         found = adjust(gaps, prior, prior)
+        before = growth
+        for _ in range(GROWING):
+            grown = _growth(found, stated, growth)
+            if np.allclose(grown, growth, rtol=0.02):
+                break
+            growth = grown
+            found = adjust(gaps, replace(prior, frames_sigma=_grown(stated, growth)), prior)
         sigma = np.sqrt(np.diag(found.shared_covariance))
         moved = np.abs(found.shared - shared) > SETTLED * sigma
         own, shared = found.frames, found.shared
-        growth = _growth(found, stated, growth)
         rig = with_shared(flight.rig, shared)
         poses, known = flight.placed(rig)
         ties = ties.take(np.flatnonzero(known[ties.first] & known[ties.second]))
         log.info("align_round shared=%s growth=%s", shared, growth)
-        if not moved.any():
+        steady = np.abs(np.log(growth / before)) < np.log(STEADY)
+        if steady.all() and not moved.any():
             settled = True
             break
     assert found is not None  # noqa: S101 - there is at least one round
@@ -205,6 +215,26 @@ def with_shared(rig: Rig, shared: Floats) -> Rig:
             fx_px=camera.fx_px + focal,
             fy_px=camera.fy_px + focal * camera.fy_px / camera.fx_px,
         ),
+    )
+
+
+def corrected(fit: Fit, map_frame: MapFrame) -> Poses:
+    """Returns the poses with the frames' own corrections and σ, and the common height's."""
+    poses, own = fit.poses, fit.frames
+    lift = np.array([0.0, 0.0, fit.shared[SHARED.index("up")]])
+    lat, lon, up = offset_enu(poses.lat_deg, poses.lon_deg, poses.alt_m, own[:, :3] + lift)
+    turn = ENU_FROM_NED.T @ rot_exp(own[:, 3:]) @ ENU_FROM_NED
+    sigma = fit.frames_sigma
+    return replace(
+        poses,
+        lat_deg=lat,
+        lon_deg=lon,
+        alt_m=up,
+        r_ned_cam=turn @ poses.r_ned_cam,
+        r_ned_body=turn @ poses.r_ned_body,
+        sigma_enu_m=sigma[:, :3],
+        sigma_tilt_rad=np.sqrt((sigma[:, 3] ** 2 + sigma[:, 4] ** 2) / 2),
+        sigma_heading_rad=sigma[:, 5],
     )
 
 
