@@ -26,6 +26,8 @@ SigmaTriple = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat]
 
 FOCAL_SHORT = {"fx": "fx_px", "fy": "fy_px", "cx": "cx_px", "cy": "cy_px"}
 HASH_DECIMALS = 12
+LATER = ("height_bias_m",)
+"""What rigs did not have at first: at 0 it is not part of the hash."""
 
 
 class CameraTable(Settings):
@@ -66,6 +68,7 @@ class MountTable(Settings):
     lever_arm_m: Triple = (0.0, 0.0, 0.0)
     lever_arm_sigma_m: SigmaTriple = (0.0, 0.0, 0.0)
     heading_bias_deg: FiniteFloat = 0.0
+    height_bias_m: FiniteFloat = 0.0
 
 
 class ClockTable(Settings):
@@ -116,6 +119,7 @@ class Mount:
             forward-right-down in body axes.
         heading_bias_rad: Added to the telemetry's heading (about world down).
         lever_arm_sigma_m: (3,) its σ.
+        height_bias_m: Added to the telemetry's height.
     """
 
     type: MountType
@@ -124,6 +128,7 @@ class Mount:
     lever_arm_m: Floats = field(default_factory=lambda: np.zeros(3))
     heading_bias_rad: float = 0.0
     lever_arm_sigma_m: Floats = field(default_factory=lambda: np.zeros(3))
+    height_bias_m: float = 0.0
 
     def r_ned_cam(self, r_ned_base: Floats) -> Floats:
         """Returns the (n, 3, 3) rotations camera → NED.
@@ -316,6 +321,7 @@ def _mount(table: MountTable, path: Path) -> Mount:
         lever_arm_m=np.array(table.lever_arm_m),
         heading_bias_rad=float(np.radians(table.heading_bias_deg)),
         lever_arm_sigma_m=np.array(table.lever_arm_sigma_m),
+        height_bias_m=table.height_bias_m,
     )
 
 
@@ -330,6 +336,8 @@ def _mount_table(mount: Mount) -> dict[str, Any]:
         "lever_arm_m": mount.lever_arm_m.tolist(),
         "heading_bias_deg": round(float(np.degrees(mount.heading_bias_rad)), 12),
     }
+    if mount.height_bias_m:
+        table["height_bias_m"] = mount.height_bias_m
     if mount.lever_arm_sigma_m.any():
         table["lever_arm_sigma_m"] = mount.lever_arm_sigma_m.tolist()
     return table
@@ -374,7 +382,8 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_canonical(v) for v in value]
     if isinstance(value, (Camera, Mount, Clock, Defaults)):
-        return {item.name: _canonical(getattr(value, item.name)) for item in fields(value)}
+        named = {item.name: _canonical(getattr(value, item.name)) for item in fields(value)}
+        return {name: given for name, given in named.items() if name not in LATER or given}
     if isinstance(value, float):
         return round(value, HASH_DECIMALS) + 0.0
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
         {
             "board": Mount("calibration.cli:board", "Camera model from photos of a board."),
             "resect": Mount("calibration.cli:resect", "Pose of a frame from control points."),
-            "align": Mount("", "Boresight and clock from overlaps.", not_built="align"),
+            "align": Mount("onboard.cli.align:align_command", "Boresight and clock from overlaps."),
             "radiometry": Mount(
                 "calibration.radiometry_cli:radiometry",
                 "Dark level, vignette, panel to reflectance.",
@@ -81,6 +81,9 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
                 "onboard.cli.replay:replay", "A recorded flight through the same code."
             ),
             "ortho": Mount("onboard.cli.ortho:ortho", "One orthocorrected GeoTIFF per frame."),
+            "refine": Mount(
+                "onboard.cli.align:refine_command", "Better poses from a flight's overlaps."
+            ),
             "geotag": Mount("onboard.cli.geotag:geotag", "Pixels to coordinates with covariance."),
             "simulate": Mount(
                 "onboard.cli.simulate:simulate", "A flight or training set of known truth."
@@ -115,7 +118,6 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
 }
 
 NOT_BUILT_HINTS = {
-    "align": "set [clock] offset_s and [mount] in the rig by hand; replay shows misfit_m",
     "pretrain": "train on labelled data: gossan models train --help",
     "enroll": "use one token per drone: gossan groundsync serve --help",
     "plan": "gossan groundsync report names the coverage gaps to fly",

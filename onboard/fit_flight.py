@@ -218,7 +218,7 @@ def with_shared(rig: Rig, shared: Floats) -> Rig:
     )
 
 
-def corrected(fit: Fit, map_frame: MapFrame) -> Poses:
+def corrected(fit: Fit) -> Poses:
     """Returns the poses with the frames' own corrections and σ, and the common height's."""
     poses, own = fit.poses, fit.frames
     lift = np.array([0.0, 0.0, fit.shared[SHARED.index("up")]])

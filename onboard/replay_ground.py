@@ -13,6 +13,7 @@ from gossan.errors import UserError
 from onboard.place.trajectory import PoseBuffer
 from onboard.records import HeightDatum, Poses
 from onboard.sources.bands import unwrapped
+from onboard.sources.flight import FlightSource
 from onboard.sources.logged import LoggedSource
 from onboard.sources.open import open_source
 from onboard.sources.source import Source
@@ -65,17 +66,20 @@ def _take_off(source: Source, poses: Poses) -> tuple[float, HeightDatum]:
     if poses.height_datum == "takeoff":
         return 0.0, "takeoff"
     files = unwrapped(source)
-    if isinstance(files, LoggedSource):
-        return _take_off_of_log(files)
+    if isinstance(files, LoggedSource | FlightSource):
+        buffer, _ = files.telemetry_buffer()
+        if buffer is not None:
+            return _take_off_of_log(files, buffer)
     raise UserError(
         f"{source.name} does not say how high its take-off place lies",
         "give the ground's heights: --dem DEM.tif",
     )
 
 
-def _take_off_of_log(source: LoggedSource) -> tuple[float, HeightDatum]:
+def _take_off_of_log(
+    source: LoggedSource | FlightSource, buffer: PoseBuffer
+) -> tuple[float, HeightDatum]:
     """Returns the vehicle's height minus its height above home, where the log says it first."""
-    buffer: PoseBuffer = source.log.buffer
     path = source.telemetry
     if path is not None and path.suffix.lower() == ".tlog":
         for _, message in read_tlog(path):

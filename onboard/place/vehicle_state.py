@@ -153,7 +153,7 @@ def at_camera(
     north, east = metres_per_degree(state.lat_deg, alt_m)
     swing = (r_ned_body @ np.cross(state.omega_body, lever)[..., None])[..., 0]
     lat, lon = state.lat_deg + off[:, 0] / north, state.lon_deg + off[:, 1] / east
-    return lat, lon, alt_m - off[:, 2], state.v_ned + swing
+    return lat, lon, alt_m + rig.mount.height_bias_m - off[:, 2], state.v_ned + swing
 
 
 def accuracies(run: Epoch, t: Floats, defaults: Defaults, levelled: bool) -> tuple[Floats, Floats]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from calibration.rig import Rig
+from onboard.place.trajectory import PoseBuffer
 from onboard.records import Frame, Poses
 from onboard.sources.decoded import Telemetry
 from onboard.sources.frame_times import FrameTimes, find_frame_times
@@ -48,6 +49,10 @@ class LoggedSource:
     def load_pixels(self, frame: Frame) -> Frame:
         """Returns the frame with its pixels."""
         return load_pixels(frame)
+
+    def telemetry_buffer(self) -> tuple[PoseBuffer | None, int]:
+        """Returns the telemetry, and which run of the autopilot the frames belong to."""
+        return self.log.buffer, self.times.epoch
 
     def poses(self, rig: Rig | None) -> Poses:
         """Returns the poses at the exposures; frames that the log does not cover are flagged."""

@@ -94,6 +94,8 @@ class PhotoSource:
         alt_m = np.array([f.alt_m_takeoff if datum == "takeoff" else f.alt_m for f in facts])
         if datum in ("egm96", "egm2008") and len(names):
             alt_m, datum = to_ellipsoid_m(alt_m, datum, lat, lon), "ellipsoid"
+        if rig is not None:
+            alt_m = alt_m + np.array([0.0 if f.final else rig.mount.height_bias_m for f in facts])
         r_ned_cam = np.array([self._attitude(f, rig) for f in facts]).reshape(-1, 3, 3)
         none = np.full((3, 3), np.nan)
         bodies = np.array([none if f.r_ned_body is None else f.r_ned_body for f in facts])

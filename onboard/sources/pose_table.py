@@ -55,6 +55,7 @@ def read_poses(path: str | Path, rig: Rig, alt_datum: str | None = None) -> Pose
     r_ned_cam, r_ned_body = _attitudes(table, rig)
     if not set(CAMERA_ANGLES) <= set(table.columns):
         enu = np.einsum("ij,njk,k->ni", ENU_FROM_NED, r_ned_body, rig.mount.lever_arm_m)
+        enu[:, 2] += rig.mount.height_bias_m
         if np.any(enu):
             lat, lon, alt = offset_enu(lat, lon, alt, enu)
     sigma, bias = _sigmas(table, rig)

@@ -73,6 +73,10 @@ FLAG_CODES: dict[str, FlagCode] = {
         "the two is wrong and nothing says which.",
         "compare both with the originals; give more overlapping frames",
     ),
+    "contradicts_neighbours": FlagCode(
+        "What it shows lies elsewhere than in all its neighbours: its pose or pixels are wrong.",
+        "compare it with its neighbours; take the original file, or leave it out",
+    ),
     "resaved": FlagCode(
         "A photo program saved it again: pixels may be turned or cropped and its yaw stale.",
         "take the original file from the camera's card",
