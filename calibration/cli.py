@@ -15,7 +15,7 @@ from calibration.camera import INTRINSICS, ModelName
 from calibration.control_points import LocalFrame, pose_cells, read_gcps, write_resected
 from calibration.errors import BoardError
 from calibration.geodesy import HEIGHT_DATUMS, MapModel, parse_crs
-from calibration.resect import Resection, free_names
+from calibration.resect import CHI2_2_P90, ResectedPose, Resection, free_names
 from calibration.resect import resect as solve_resection
 from calibration.rig import Mount, Rig, load_rig, write_rig
 from calibration.rotations import r_from_ypr
@@ -255,6 +255,7 @@ def _resect_payload(
             "median_m": float(np.median(pose.miss_m)),
             "residual_px": pose.residual_px,
             "miss_m": pose.miss_m,
+            "leave_one_out": _left_out(pose),
             "covariance": pose.covariance,
         }
     camera = found.camera
@@ -274,6 +275,28 @@ def _resect_payload(
     }  # fmt: skip
 
 
+def _told_left_out(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    inside = f"{found['inside_90']} of {found['points']} in 90 %"
+    return f"{found['median_m']:.2f} ({inside})"
+
+
+def _left_out(pose: ResectedPose) -> dict[str, Any] | None:
+    """Returns how well points are met that had no part in the solution."""
+    known = np.isfinite(pose.left_out_m)
+    if not known.any():
+        return None
+    return {
+        "points": int(known.sum()),
+        "median_m": float(np.median(pose.left_out_m[known])),
+        "p90_m": float(np.quantile(pose.left_out_m[known], 0.9)),
+        "inside_90": int((pose.left_out_chi2[known] <= CHI2_2_P90).sum()),
+        "miss_m": pose.left_out_m,
+        "chi2": pose.left_out_chi2,
+    }
+
+
 def _tell_resect(payload: dict[str, Any]) -> None:
     rows = [
         [
@@ -281,12 +304,21 @@ def _tell_resect(payload: dict[str, Any]) -> None:
             frame["points"],
             f"{frame['median_px']:.2f}",
             f"{frame['median_m']:.2f}",
+            _told_left_out(frame["leave_one_out"]),
             f"{frame['lat_deg']:.7f} {frame['lon_deg']:.7f} {frame['alt_m']:.2f}",
             f"{frame['yaw_deg']:.3f} {frame['pitch_deg']:.3f} {frame['roll_deg']:.3f}",
         ]
         for name, frame in payload["frames"].items()
     ]
-    columns = ["frame", "points", "median px", "median m", "lat lon alt", "yaw pitch roll °"]
+    columns = [
+        "frame",
+        "points",
+        "median px",
+        "median m",
+        "left out m",
+        "lat lon alt",
+        "yaw pitch roll °",
+    ]
     table("resected", columns, rows)
     if payload["free_sigma"]:
         say(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,8 +15,14 @@ from calibration.rotations import rot_exp
 
 Floats = NDArray[np.float64]
 
+CHI2_2_P90 = 4.605170185988092
+"""The 90 % quantile of χ² with two degrees of freedom."""
 FEWEST_POINTS = 4
 STEPS = 200
+GENTLE = 2.5
+"""Points whose residual is beyond this many robust σ pull with that much only (Huber)."""
+REWEIGHTS = 6
+CHI2_2_MEDIAN = 1.3862943611198906
 FOCAL_TRIES = (1.0, 0.8, 1.25, 0.6, 1.6)
 SHORT_NAMES = {"f": "f", "fx": "fx_px", "fy": "fy_px", "cx": "cx_px", "cy": "cy_px"}
 
@@ -49,6 +55,10 @@ class ResectedPose:
         covariance: (6, 6) of the centre (m) and of a small world rotation (rad), ENU.
         residual_px: (n, 2) measured − projected.
         miss_m: (n,) distance of the points from their rays.
+        left_out_m: (n,) the same for each point when it had no part in the solution; NaN where
+            too few were left.
+        left_out_chi2: (n,) its squared pixel residual then, over what the solution and the
+            measurement let expect (two degrees of freedom: 90 % lie below 4.605).
     """
 
     frame: str
@@ -57,6 +67,8 @@ class ResectedPose:
     covariance: Floats
     residual_px: Floats
     miss_m: Floats
+    left_out_m: Floats
+    left_out_chi2: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,8 @@ def free_names(text: str, camera: Camera) -> tuple[str, ...]:
 def resect(frames: list[ControlPoints], camera: Camera, free: tuple[str, ...] = ()) -> Resection:
     """Returns poses (and freed intrinsics) that minimise the control points' weighted residuals.
 
-    Starts from a perspective-n-point solution, then Levenberg-Marquardt over all frames together.
+    Starts from a perspective-n-point solution, then Levenberg-Marquardt over all frames together,
+    with Huber's weights: one wrong point must not turn the pose.
 
     Args:
         frames: Control points of each frame.
@@ -136,7 +149,29 @@ def resect(frames: list[ControlPoints], camera: Camera, free: tuple[str, ...] = 
             "no pose explains the control points",
             "check that pixels and coordinates belong together, and the rig's focal length",
         )
-    return _result(frames, best[1], free, best[2])
+    trusted, state = _gentle(frames, best[1], free, best[2])
+    return _result(frames, trusted, best[1], free, state)
+
+
+def _gentle(
+    frames: list[ControlPoints], camera: Camera, free: tuple[str, ...], state: Floats
+) -> tuple[list[ControlPoints], Floats]:
+    """Returns the points with σ grown where they are outliers, and the solution with these."""
+    trusted = frames
+    for _ in range(REWEIGHTS):
+        off = _residuals(frames, camera, free, state).reshape(-1, 2)
+        size = np.linalg.norm(off, axis=1)
+        robust = float(np.sqrt(np.median(size**2) / CHI2_2_MEDIAN))
+        if not robust > 0:
+            return frames, state
+        grown = np.sqrt(np.maximum(1.0, size / (GENTLE * robust)))
+        parts = np.split(grown, np.cumsum([len(points.uv) for points in frames])[:-1])
+        trusted = [
+            ControlPoints(points.frame, points.enu_m, points.uv, points.sigma_px * part)
+            for points, part in zip(frames, parts, strict=True)
+        ]
+        _, state = _solve(trusted, camera, free, state)
+    return trusted, state
 
 
 def _scaled_focal(camera: Camera, scale: float) -> Camera:
@@ -251,16 +286,21 @@ def _solve(
 
 
 def _result(
-    frames: list[ControlPoints], camera: Camera, free: tuple[str, ...], state: Floats
+    frames: list[ControlPoints],
+    trusted: list[ControlPoints],
+    camera: Camera,
+    free: tuple[str, ...],
+    state: Floats,
 ) -> Resection:
-    jacobian = _jacobian(frames, camera, free, state)
-    weighted = _residuals(frames, camera, free, state)
+    jacobian = _jacobian(trusted, camera, free, state)
+    weighted = _residuals(trusted, camera, free, state)
     freedom = weighted.size - len(state)
     variance = float(weighted @ weighted) / freedom if freedom > 0 else 1.0
     scale = np.linalg.norm(jacobian, axis=0)
     normal = (jacobian / scale).T @ (jacobian / scale)
     covariance = variance * np.linalg.pinv(normal, rcond=1e-12) / np.outer(scale, scale)
     used = _with(camera, free, state[: len(free)])
+    left_out = _leave_one_out(trusted, camera, free, state)
     poses, misses = [], []
     for i, points in enumerate(frames):
         at = len(free) + 6 * i
@@ -277,6 +317,7 @@ def _result(
                 to_world @ covariance[at : at + 6, at : at + 6] @ to_world.T,
                 points.uv - seen,
                 _miss_m(used, points, centre, r_cam_enu),
+                *left_out[i],
             )
         )
         misses.append(points.uv - seen)
@@ -284,6 +325,49 @@ def _result(
     rms = float(np.sqrt((every**2).sum(axis=1).mean()))
     k = len(free)
     return Resection(used, free, covariance[:k, :k], tuple(poses), rms)
+
+
+def _leave_one_out(
+    frames: list[ControlPoints], camera: Camera, free: tuple[str, ...], state: Floats
+) -> list[tuple[Floats, Floats]]:
+    """Returns for each frame the misses (n,) and χ² (n,) of its points, each left out in turn.
+
+    The rest is solved anew from the solution with all points; the variance of unit weight is the
+    rest's own.
+    """
+    out = []
+    for k, points in enumerate(frames):
+        n = len(points.uv)
+        miss, chi2 = np.full(n, np.nan), np.full(n, np.nan)
+        for i in range(n if n > FEWEST_POINTS else 0):
+            rest = np.arange(n) != i
+            others = [_some(points, rest) if j == k else other for j, other in enumerate(frames)]
+            freedom = 2 * sum(len(other.uv) for other in others) - len(state)
+            if freedom <= 0:
+                continue
+            cost, found = _solve(others, camera, free, state)
+            one = [replace(_some(points, ~rest), sigma_px=frames[k].sigma_px[~rest])]
+            own = np.concatenate([found[: len(free)], found[len(free) + 6 * k :][:6]])
+            used = _with(camera, free, own[: len(free)])
+            r_cam_enu = rot_exp(own[-6:-3])
+            miss[i] = _miss_m(used, one[0], -r_cam_enu.T @ own[-3:], r_cam_enu)[0]
+            off = _residuals(one, camera, free, own)
+            jacobian = _jacobian(others, camera, free, found)
+            scale = np.linalg.norm(jacobian, axis=0)
+            inverse = np.linalg.pinv((jacobian / scale).T @ (jacobian / scale), rcond=1e-12)
+            at = [*range(len(free)), *range(len(free) + 6 * k, len(free) + 6 * k + 6)]
+            spread = (inverse / np.outer(scale, scale))[np.ix_(at, at)]
+            by = _jacobian(one, camera, free, own)
+            expected = cost / freedom * (np.eye(2) + by @ spread @ by.T)
+            chi2[i] = off @ np.linalg.solve(expected, off)
+        out.append((miss, chi2))
+    return out
+
+
+def _some(points: ControlPoints, which: NDArray[np.bool_]) -> ControlPoints:
+    return ControlPoints(
+        points.frame, points.enu_m[which], points.uv[which], points.sigma_px[which]
+    )
 
 
 def _world_jacobian(pose: Floats) -> Floats:

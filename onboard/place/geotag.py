@@ -24,7 +24,7 @@ from onboard.records import Floats, GroundPoints, HeightDatum, Ints, Poses
 
 __all__ = ["CAUSES", "ce90_m", "ellipse", "first_hit", "geotag", "row_time_s", "scene_centres"]
 
-POINTS_AT_ONCE = 65_536
+POINTS_AT_ONCE = 16_384
 LARGE_ELLIPSE_M = 50.0
 
 

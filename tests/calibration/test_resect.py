@@ -52,6 +52,17 @@ def test_covariance_is_as_wide_as_the_errors() -> None:
     assert 4.0 < np.mean(chi2) < 8.5  # six unknowns: χ² of mean 6
 
 
+def test_points_left_out_are_met_as_often_as_their_ellipse_says() -> None:
+    inside = total = 0
+    for seed in range(6):
+        pose = resect([seen_points(1.0, n=25, seed=seed)], CAMERA).poses[0]
+        assert (pose.left_out_m > 0).all()
+        assert np.median(pose.left_out_m) > np.median(pose.miss_m), "it is no fit"
+        inside += int((pose.left_out_chi2 <= 4.605).sum())
+        total += len(pose.left_out_chi2)
+    assert 0.82 < inside / total < 0.97
+
+
 @pytest.mark.parametrize(
     ("text", "word"), [("f,k9", "k9"), ("f,f", "twice"), ("fx,f", "twice")], ids=lambda v: v
 )
@@ -137,6 +148,10 @@ def test_finse_webcam_is_resected_to_half_a_metre(shared_data: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["median_m"] <= 0.6
+    left_out = said["frames"]["finse.jpg"]["leave_one_out"]
+    assert left_out["points"] == 45
+    assert left_out["median_m"] <= 0.65
+    assert 36 <= left_out["inside_90"] <= 44
     assert said["median_px"] == pytest.approx(2.8, abs=0.1)
     found = load_rig(rig_out)
     assert found.camera.fx_px == pytest.approx(1427.0, abs=3.0)
