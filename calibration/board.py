@@ -48,6 +48,8 @@ class BoardCalibration:
         dropped: Names of views left out and why.
         warnings: What makes the network weak.
         coverage: Share of the image's cells that hold a corner.
+        uv: (n, 2) corners of each used view.
+        residual_px: (n, 2) measured − projected of each used view.
     """
 
     camera: Camera
@@ -59,6 +61,8 @@ class BoardCalibration:
     dropped: dict[str, str]
     warnings: tuple[str, ...]
     coverage: float
+    uv: tuple[Floats, ...]
+    residual_px: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ def calibrate(
         dropped=dropped,
         warnings=_warnings(solution, covariance, cover),
         coverage=cover,
+        uv=tuple(view.uv for view in kept),
+        residual_px=solution.residuals,
     )
 
 

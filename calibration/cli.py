@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from calibration.board import BoardCalibration, calibrate
+from calibration.board_plot import draw_residuals
 from calibration.camera import INTRINSICS, ModelName
 from calibration.control_points import LocalFrame, pose_cells, read_gcps, write_resected
 from calibration.errors import BoardError
@@ -39,6 +40,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--marker", default=0.0, metavar="M", help="Side of a marker; ¾ of a square if 0.")
 @click.option("--out", required=True, type=FILE, metavar="RIG.toml",
               help="Rig to write; mount, clock, defaults of one that exists stay.")  # fmt: skip
+@click.option("--plot", type=FILE, metavar="PNG", help="Draw the residuals into this file.")
 @json_option
 def board(
     images: tuple[Path, ...],
@@ -49,6 +51,7 @@ def board(
     dictionary: str,
     marker: float,
     out: Path,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Camera model from photos of a flat pattern (files, or folders of them)."""
@@ -58,6 +61,8 @@ def board(
     found = calibrate(views, *size, cast("ModelName", model))
     found = replace(found, dropped={**unseen, **found.dropped})
     write_rig(out, _rig(found, out))
+    if plot is not None:
+        draw_residuals(plot, found)
     payload = _board_payload(found, out)
     emit(payload, as_json, lambda: _tell_board(found, out))
 

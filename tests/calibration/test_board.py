@@ -126,8 +126,13 @@ def test_pi_camera_boards_give_the_published_camera(shared_data: Path, tmp_path:
     out = tmp_path / "rig.toml"
     folder = shared_data / "imagery" / "picam_v2_calib"
     command = ["calibration", "board", str(folder), "--pattern", "9x6", "--square", "0.025"]
+    plot = tmp_path / "residuals.png"
+    command += ["--plot", str(plot)]
     result = CliRunner().invoke(gossan, [*command, "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
+    drawn = cv2.imread(str(plot))
+    assert drawn.shape[1] > drawn.shape[0] > 600
+    assert (drawn != 255).any(axis=2).mean() > 0.01
     said = json.loads(result.stdout)
     assert said["rms_px"] == pytest.approx(0.28, abs=0.005)
     assert said["fx_px"] == pytest.approx(1329.5, rel=0.01)
