@@ -288,6 +288,10 @@ class Sight:
     distorted: Floats
     xy: Floats
 
+    def take(self, index: NDArray[np.int64] | slice) -> Sight:
+        """Returns the pixels at these indices."""
+        return Sight(self.camera, self.distorted[index], self.xy[index])
+
     def rays(self) -> Floats:
         """Returns the (n, 3) rays."""
         if self.camera.model == "opencv":

@@ -11,7 +11,7 @@ from calibration.geodesy import MapFrame
 from calibration.rig import Rig
 from calibration.rotations import ENU_FROM_NED, rot_exp
 from onboard.image_matches import matched_px
-from onboard.place.error_budget import Push, displacement, ground_normal
+from onboard.place.aim import Aim, ground_normal
 from onboard.place.first_hit import first_hit
 from onboard.place.geotag import row_time_s, scene_centres
 from onboard.place.spread import moved
@@ -113,38 +113,38 @@ def places(
     sight = rig.camera.sight(uv)
     rays = (r_enu_cam @ sight.rays()[..., None])[..., 0]
     hits = first_hit(scene.terrain, map_frame, origin, local, rays)
-    xy = np.stack([hits.x_m, hits.y_m], axis=1)
-    length = hits.range_m / np.linalg.norm(rays, axis=1)
+    xy = np.stack([hits.x_m, hits.y_m])
     to_enu = map_frame.enu_from_map_rotation(local)
-    normal = ground_normal(
-        scene.terrain, np.nan_to_num(xy), np.nan_to_num(hits.range_m, nan=1.0), to_enu,
-        local.radius_m, length[:, None] * rays[:, :2],
-    )  # fmt: skip
-
-    def by(push: Push) -> Floats:
-        return displacement(push, rays, length, normal)
-
-    n = len(uv)
-    axes = [np.tile(axis, (n, 1)) for axis in np.eye(3)]
+    far = np.nan_to_num(hits.range_m, nan=1.0)
+    reach = rays[:, :2].T * (far / np.linalg.norm(rays, axis=1))
+    normal = ground_normal(scene.terrain, np.nan_to_num(xy), far, to_enu, local.radius_m, reach)
+    aim = Aim.of(rays, far, normal)
     fx = ("fx_px", "fy_px")
     by_focal = sight.by_intrinsics(fx) @ np.array([1.0, rig.camera.fy_px / rig.camera.fx_px])
     per_px = r_enu_cam @ sight.by_pixel()
-    shared = [by(Push("", turn=r_enu_cam[:, :, axis])) for axis in range(3)]
+    one = np.ones(len(uv))
+    shared = [aim.turn(r_enu_cam[:, :, axis].T) for axis in range(3)]
     shared += [
-        by(Push("", move=v, turn=omega)),
-        by(Push("", move=axes[2])),
-        by(Push("", bend=(r_enu_cam @ by_focal[..., None])[..., 0])),
+        aim.move(v.T) + aim.turn(omega.T),
+        aim.along(2, one),
+        aim.bend((r_enu_cam @ by_focal[..., None])[..., 0].T),
     ]
-    frame = [by(Push("", move=axis)) for axis in axes] + [by(Push("", turn=a)) for a in axes]
+    frame = [aim.along(axis, one) for axis in range(3)]
+    frame += [aim.about(axis, one) for axis in range(3)]
     assert len(frame) == CORRECTIONS  # noqa: S101
     return Places(
-        xy,
-        np.stack(frame, axis=2),
-        np.stack(shared, axis=2),
-        np.stack([by(Push("", bend=per_px[:, :, axis])) for axis in (0, 1)], axis=2),
-        by(Push("", lift=np.ones(n))),
+        xy.T,
+        _columns(aim, frame),
+        _columns(aim, shared),
+        _columns(aim, [aim.bend(per_px[:, :, axis].T) for axis in (0, 1)]),
+        aim.moved(aim.lift(one)).T,
         to_enu,
     )
+
+
+def _columns(aim: Aim, shifts: list[Floats]) -> Floats:
+    """Returns the (n, 2, k) displacements of ground points by k shifts."""
+    return np.stack([aim.moved(shift).T for shift in shifts], axis=2)
 
 
 def _noise(one: Floats, two: Floats, lift: Floats, scene: Scene) -> Floats:

@@ -1,14 +1,4 @@
-"""What moves a ground point: each cause of error as a one-σ push of its ray, and what follows.
-
-A push moves the projection centre, turns the ray about world axes, bends it, or raises the ground.
-Its displacement on the ground is, to first order (d the ray, λ its length, n the ground's normal),
-
-    P (δC + λ (δθ × d + δd)) + d δh / (nᵀd),     P = I − d nᵀ / (nᵀd)
-
-which holds all rows of the table of Jacobians: position and lever arm (δC), attitude (δθ),
-boresight (δθ = R δ), time (δC = v δt, δθ = ω δt), pixel and intrinsics (δd = R ∂ray/∂p δp), DEM
-height (δh).
-"""
+"""The error budget: each cause of error as the one-σ shift of its ray at the ground."""
 
 from __future__ import annotations
 
@@ -18,48 +8,25 @@ import numpy as np
 
 from calibration.camera import Sight
 from calibration.rig import Rig
-from calibration.rotations import ENU_FROM_NED, rot_exp
+from calibration.rotations import ENU_FROM_NED
+from onboard.place.aim import Aim
 from onboard.place.surface import Terrain
 from onboard.records import Floats, Poses
 
-ROOT3 = float(np.sqrt(3.0))
-"""Sigma points lie at ±√3 σ: they then match a normal distribution's fourth moment."""
-
 
 @dataclass(frozen=True, slots=True)
-class Push:
-    """One cause's one-σ push of n rays.
+class Cause:
+    """One cause's one-σ shift of n rays.
 
     Attributes:
-        cause: The cause's name, for the shares.
+        name: The cause's name, for the shares.
         state: The named bias state it belongs to; empty for what is random from look to look.
-        move: (n, 3) of the projection centre, ENU metres, or ``None``.
-        turn: (n, 3) rotation vector of the ray about ENU axes, or ``None``.
-        bend: (n, 3) change of the ray, ENU, in units of the ray given, or ``None``.
-        lift: (n,) of the ground, metres, or ``None``.
+        shift: (2, n) metres at right angles to the ray, at the ground.
     """
 
-    cause: str
-    state: str = ""
-    move: Floats | None = None
-    turn: Floats | None = None
-    bend: Floats | None = None
-    lift: Floats | None = None
-
-    def take(self, i: np.ndarray) -> Push:
-        """Returns the push of the rays at these indices."""
-        arrays = (None if a is None else a[i] for a in (self.move, self.turn, self.bend, self.lift))
-        return Push(self.cause, self.state, *arrays)
-
-    def applied(self, rays: Floats, amount: float) -> tuple[Floats, Floats, Floats]:
-        """Returns moves (n, 3) of the centre, pushed rays (n, 3) and lifts (n,), at amount σ."""
-        n = len(rays)
-        move = np.zeros((n, 3)) if self.move is None else amount * self.move
-        pushed = rays if self.bend is None else rays + amount * self.bend
-        if self.turn is not None:
-            pushed = (rot_exp(amount * self.turn) @ pushed[..., None])[..., 0]
-        lift = np.zeros(n) if self.lift is None else amount * self.lift
-        return move, pushed, lift
+    name: str
+    state: str
+    shift: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +34,32 @@ class Look:
     """n pixels with the rays they are seen along, local ENU at the projection centre.
 
     Attributes:
-        uv: (n, 2) pixels.
         sigma_px: (n,) σ of each pixel axis.
         index: (n,) row of each pixel's pose in ``poses``.
         poses: The poses.
         r_enu_cam: (n, 3, 3) camera axes to local ENU, at the pixel's own row.
-        rays: (n, 3) rays in local ENU, as long as the camera model gives them.
         sight: The pixels undistorted.
+        aim: Where the rays meet the ground.
     """
 
-    uv: Floats
     sigma_px: Floats
     index: np.ndarray
     poses: Poses
     r_enu_cam: Floats
-    rays: Floats
     sight: Sight
+    aim: Aim
+
+    def axis(self, k: int) -> Floats:
+        """Returns the (3, n) camera axis (0 right, 1 down, 2 forward) in ENU."""
+        return np.ascontiguousarray(self.r_enu_cam[:, :, k].T)
+
+    def of_pose(self, ned: Floats) -> Floats:
+        """Returns vectors (m, 3) of the poses, NED, as (3, n) of the pixels, ENU; NaN as 0."""
+        return np.ascontiguousarray((np.nan_to_num(ned) @ ENU_FROM_NED).T[:, self.index])
 
 
-def pushes(look: Look, rig: Rig, terrain: Terrain, flight_id: str) -> list[Push]:
-    """Returns the one-σ pushes of all causes that are not 0 everywhere."""
+def causes_of(look: Look, rig: Rig, terrain: Terrain, flight_id: str) -> list[Cause]:
+    """Returns the one-σ shifts of all causes that are not 0 everywhere."""
     out = [
         *_position(look, flight_id),
         *_attitude(look, flight_id),
@@ -97,12 +70,11 @@ def pushes(look: Look, rig: Rig, terrain: Terrain, flight_id: str) -> list[Push]
     ]
     level = float(np.hypot(terrain.sigma_m, terrain.level_sigma_m))
     if level > 0:
-        lift = np.full(len(look.uv), level)
-        out.append(Push("dem", f"dem/{terrain.label}/level", lift=lift))
+        out.append(Cause("dem", f"dem/{terrain.label}/level", look.aim.lift(level)))
     return out
 
 
-def _position(look: Look, flight_id: str) -> list[Push]:
+def _position(look: Look, flight_id: str) -> list[Cause]:
     out = []
     for axis, name in enumerate(("east", "north", "up")):
         for sigmas, state in (
@@ -110,69 +82,72 @@ def _position(look: Look, flight_id: str) -> list[Push]:
             (look.poses.bias_enu_m, f"flight/{flight_id}/{name}"),
         ):
             if np.any(sigmas[:, axis]):
-                out.append(Push("position", state, move=_along(axis, sigmas[look.index, axis])))
+                shift = look.aim.along(axis, sigmas[look.index, axis])
+                out.append(Cause("position", state, shift))
     return out
 
 
-def _attitude(look: Look, flight_id: str) -> list[Push]:
-    poses, i = look.poses, look.index
+def _attitude(look: Look, flight_id: str) -> list[Cause]:
+    poses, i, aim = look.poses, look.index, look.aim
     out = []
     if np.any(poses.sigma_tilt_rad):
-        out += [Push("tilt", turn=_along(axis, poses.sigma_tilt_rad[i])) for axis in (0, 1)]
+        sigma = poses.sigma_tilt_rad[i]
+        out += [Cause("tilt", "", aim.about(axis, sigma)) for axis in (0, 1)]
     if np.any(poses.sigma_heading_rad):
-        out.append(Push("heading", turn=_along(2, poses.sigma_heading_rad[i])))
+        out.append(Cause("heading", "", aim.about(2, poses.sigma_heading_rad[i])))
     if np.any(poses.bias_heading_rad):
-        turn = _along(2, poses.bias_heading_rad[i])
-        out.append(Push("heading", f"flight/{flight_id}/heading", turn=turn))
+        shift = aim.about(2, poses.bias_heading_rad[i])
+        out.append(Cause("heading", f"flight/{flight_id}/heading", shift))
     return out
 
 
-def _mount(look: Look, rig: Rig) -> list[Push]:
+def _mount(look: Look, rig: Rig) -> list[Cause]:
     out = []
     for axis, name in enumerate(("right", "down", "forward")):
         sigma = float(rig.mount.sigma_rad[axis])
         if sigma > 0:
-            turn = sigma * look.r_enu_cam[:, :, axis]
-            out.append(Push("boresight", f"{rig.label}/boresight_{name}", turn=turn))
+            shift = look.aim.turn(sigma * look.axis(axis))
+            out.append(Cause("boresight", f"{rig.label}/boresight_{name}", shift))
     for axis, name in enumerate(("forward", "right", "down")):
         sigma = float(rig.mount.lever_arm_sigma_m[axis])
         if sigma > 0 and np.isfinite(look.poses.r_ned_body).any():
-            r_body = look.poses.r_ned_body[look.index][:, :, axis]
-            move = sigma * np.nan_to_num(r_body @ ENU_FROM_NED)
-            out.append(Push("lever arm", f"{rig.label}/lever_{name}", move=move))
+            body = look.of_pose(look.poses.r_ned_body[:, :, axis])
+            out.append(Cause("lever arm", f"{rig.label}/lever_{name}", look.aim.move(sigma * body)))
     return out
 
 
-def _clock(look: Look, rig: Rig) -> list[Push]:
-    poses = look.poses
-    if rig.clock.sigma_s == 0 or not np.isfinite([poses.v_ned_mps, poses.omega_ned_rps]).any():
+def _clock(look: Look, rig: Rig) -> list[Cause]:
+    poses, s = look.poses, rig.clock.sigma_s
+    if s == 0 or not np.isfinite([poses.v_ned_mps, poses.omega_ned_rps]).any():
         return []
-    v = np.nan_to_num(poses.v_ned_mps[look.index]) @ ENU_FROM_NED
-    omega = np.nan_to_num(poses.omega_ned_rps[look.index]) @ ENU_FROM_NED
-    s = rig.clock.sigma_s
-    return [Push("clock", f"{rig.label}/clock", move=s * v, turn=s * omega)]
+    v, omega = look.of_pose(s * poses.v_ned_mps), look.of_pose(s * poses.omega_ned_rps)
+    return [Cause("clock", f"{rig.label}/clock", look.aim.move(v) + look.aim.turn(omega))]
 
 
-def _pixel(look: Look) -> list[Push]:
+def _pixel(look: Look) -> list[Cause]:
     if not np.any(look.sigma_px):
         return []
-    per_px = look.r_enu_cam @ look.sight.by_pixel()
-    return [Push("pixel", bend=look.sigma_px[:, None] * per_px[:, :, axis]) for axis in (0, 1)]
+    per_px = _planes(look.r_enu_cam @ look.sight.by_pixel())
+    return [Cause("pixel", "", look.aim.bend(look.sigma_px * per_px[k])) for k in (0, 1)]
 
 
-def _intrinsics(look: Look, rig: Rig) -> list[Push]:
-    """Returns pushes of independent combinations: columns of the covariance's square root."""
+def _intrinsics(look: Look, rig: Rig) -> list[Cause]:
+    """Returns shifts by independent combinations: columns of the covariance's square root."""
     if rig.covariance is None or not np.any(rig.covariance):
         return []
     names = rig.covariance_order
     root = _square_root(rig.covariance)
-    by_name = look.r_enu_cam @ look.sight.by_intrinsics(names)
-    bends = by_name @ root
+    bends = _planes(look.r_enu_cam @ (look.sight.by_intrinsics(names) @ root))
     return [
-        Push("intrinsics", f"{rig.label}/{_intrinsic_state(name)}", bend=bends[:, :, i])
+        Cause("intrinsics", f"{rig.label}/{_intrinsic_state(name)}", look.aim.bend(bends[i]))
         for i, name in enumerate(names)
         if np.any(root[:, i])
     ]
+
+
+def _planes(columns: Floats) -> Floats:
+    """Returns (n, 3, k) columns as (k, 3, n)."""
+    return np.ascontiguousarray(columns.transpose(2, 1, 0))
 
 
 def _intrinsic_state(name: str) -> str:
@@ -190,61 +165,3 @@ def _square_root(covariance: Floats) -> Floats:
             low[i:, i] = rest[i:, i] / np.sqrt(rest[i, i])
             rest -= np.outer(low[:, i], low[:, i])
     return low
-
-
-def _cross(a: Floats, b: Floats) -> Floats:
-    """Returns (n, 3) cross products (``np.cross`` takes three times as long)."""
-    (ax, ay, az), (bx, by, bz) = a.T, b.T
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=1)
-
-
-def _along(axis: int, lengths: Floats) -> Floats:
-    out = np.zeros((len(lengths), 3))
-    out[:, axis] = lengths
-    return out
-
-
-def ground_normal(
-    terrain: Terrain, xy_m: Floats, range_m: Floats, to_enu: Floats, radius_m: Floats, reach: Floats
-) -> Floats:
-    """Returns the (n, 3) upward normals (−h_e, −h_n, 1) of the ground in the camera's ENU.
-
-    Slopes are taken over a baseline of about 1.5 % of the slant range, at least one post. The
-    Earth's curvature tilts what lies ``reach`` (n, 2; east, north) metres away.
-    """
-    slope = np.zeros((len(xy_m), 2))
-    if not terrain.is_plane:
-        half = np.maximum(0.0075 * range_m, 0.5 * terrain.post_m)
-        for axis in (0, 1):
-            step = np.zeros((len(xy_m), 2))
-            step[:, axis] = half
-            ahead = terrain.height_m(*(xy_m + step).T)
-            back = terrain.height_m(*(xy_m - step).T)
-            here = terrain.height_m(*xy_m.T)
-            both = (ahead - back) / (2 * half)
-            one = np.where(np.isfinite(ahead), ahead - here, here - back) / half
-            slope[:, axis] = np.nan_to_num(np.where(np.isfinite(both), both, one))
-        slope = (to_enu @ slope[..., None])[..., 0]
-    slope = slope - reach / radius_m[:, None]
-    return np.concatenate([-slope, np.ones((len(xy_m), 1))], axis=1)
-
-
-def displacement(push: Push, rays: Floats, length: Floats, normal: Floats) -> Floats:
-    """Returns the (n, 2) east, north displacements of ground points by a one-σ push, linear.
-
-    Args:
-        push: The push.
-        rays: (n, 3) rays d.
-        length: (n,) λ, so that the ground point is C + λ d.
-        normal: (n, 3) ground normal n.
-    """
-    moved = np.zeros_like(rays) if push.move is None else push.move
-    if push.turn is not None:
-        moved = moved + length[:, None] * _cross(push.turn, rays)
-    if push.bend is not None:
-        moved = moved + length[:, None] * push.bend
-    rise = np.einsum("ij,ij->i", normal, moved)
-    if push.lift is not None:
-        rise = rise - push.lift
-    facing = np.einsum("ij,ij->i", normal, rays)
-    return np.asarray(moved[:, :2] - rays[:, :2] * (rise / facing)[:, None])

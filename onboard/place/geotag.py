@@ -1,12 +1,11 @@
 """Pixels to ground points with their covariance, its causes and the bias states behind it.
 
 Where the ground is flat to the footprint of the error the covariance is propagated linearly; where
-it is not, each cause is moved by ±√3 σ and its ray meets the ground again.
+it is not, the ray is shifted by ±√3 σ along the errors' principal axes and meets the ground again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,11 @@ from calibration.geodesy import LocalMap, MapFrame, to_ellipsoid_m
 from calibration.rig import Rig
 from calibration.rotations import ENU_FROM_NED, rot_exp
 from onboard.errors import PoseError
+from onboard.place.aim import Aim, ground_normal
 from onboard.place.ellipses import ce90_m, ellipse
-from onboard.place.error_budget import Look, pushes
+from onboard.place.error_budget import Look, causes_of
 from onboard.place.first_hit import HIT, STATUS_FLAGS, Hits, first_hit
-from onboard.place.spread import CAUSES, Errors, Ground, moved, spread
+from onboard.place.spread import CAUSES, GRAZING_COS, Errors, Ground, Landing, facing, moved, spread
 from onboard.place.surface import Terrain
 from onboard.records import Floats, GroundPoints, HeightDatum, Ints, Poses
 
@@ -107,11 +107,13 @@ def geotag(
     sigma = np.full(len(uv), rig.sigma_px) if sigma_px is None else np.array(sigma_px, float)
     sigma = np.broadcast_to(sigma, (len(uv),))
     sigma = np.where(np.isnan(sigma), rig.sigma_px, sigma)
+    if not len(poses):
+        return _unplaced(scene, len(uv), "no_pose")
     parts = [
         _geotag_part(scene, index[a:b], uv[a:b], sigma[a:b], _cut(ground_alt_m, a, b))
         for a, b in _chunks(len(uv))
     ]
-    return _joined(parts, terrain.datum)
+    return _points(scene, parts)
 
 
 def _chunks(n: int) -> list[tuple[int, int]]:
@@ -125,37 +127,34 @@ def _cut(values: Floats | None, a: int, b: int) -> Floats | None:
 
 def _geotag_part(
     scene: _Scene, index: Ints, uv: Floats, sigma_px: Floats, ground_alt_m: Floats | None
-) -> GroundPoints:
+) -> _Placed:
     rig, poses = scene.rig, scene.poses
     known = index >= 0
     safe = np.where(known, index, 0)
-    if not len(poses):
-        return _unplaced(scene, len(uv), "no_pose")
     origin, r_enu_cam = _at_own_row(scene, safe, uv)
     sight = rig.camera.sight(uv)
     rays = (r_enu_cam @ sight.rays()[..., None])[..., 0]
     rays[~known] = np.nan
-    look = Look(uv, sigma_px, safe, poses, r_enu_cam, rays, sight)
     local = scene.local.take(safe)
     ground = Ground(scene.terrain, scene.map_frame, ground_alt_m)
     hits = ground.hit(origin, local, rays)
-    causes = pushes(look, rig, scene.terrain, scene.flight_id)
-    errors = Errors.empty(len(uv), causes)
-    rough = np.zeros(len(uv), dtype=bool)
-    grazing = np.zeros(len(uv), dtype=bool)
     hit = np.flatnonzero(hits.status == HIT)
-    if len(hit):
-        rough[hit], grazing[hit] = spread(
-            ground.take(hit),
-            rays[hit],
-            origin[hit],
-            local.take(hit),
-            hits,
-            hit,
-            causes,
-            errors,
-        )
-    return _points(scene, known, look, hits, errors, rough, grazing)
+    some = slice(None) if len(hit) == len(uv) else hit
+    xy, far = np.stack([hits.x_m[some], hits.y_m[some]]), hits.range_m[some]
+    to_enu = scene.map_frame.enu_from_map_rotation(local)[some]
+    reach = np.ascontiguousarray(rays[some, :2].T)
+    size = np.sqrt(np.einsum("ij,ij->i", rays[some], rays[some]))
+    normal = ground_normal(
+        ground.surface, xy, far, to_enu, local.radius_m[some], reach * (far / size)
+    )
+    aim = Aim.of(rays[some], far, normal)
+    landing = Landing(
+        ground.take(hit), origin[some], rays[some], local.take(hit), xy, to_enu, normal
+    )
+    look = Look(sigma_px[some], safe[some], poses, r_enu_cam[some], sight.take(some), aim)
+    errors = spread(landing, aim, causes_of(look, rig, scene.terrain, scene.flight_id))
+    grazing = facing(aim, normal) < GRAZING_COS
+    return _Placed(hits, known, safe, hit, uv, errors, grazing)
 
 
 def _at_own_row(scene: _Scene, index: Ints, uv: Floats) -> tuple[Floats, Floats]:
@@ -173,64 +172,93 @@ def _at_own_row(scene: _Scene, index: Ints, uv: Floats) -> tuple[Floats, Floats]
     return origin, (rot_exp(turned) @ r if turned.any() else r)
 
 
-def _points(
-    scene: _Scene,
-    known: np.ndarray,
-    look: Look,
-    hits: Hits,
-    errors: Errors,
-    rough: np.ndarray,
-    grazing: np.ndarray,
-) -> GroundPoints:
-    lat, lon = scene.map_frame.to_geographic(hits.x_m, hits.y_m)
-    total = errors.by_cause.sum(axis=1)
-    share = errors.by_cause / np.where(total > 0, total, 1.0)[:, None]
-    placed = hits.status == HIT
-    cov = errors.random + errors.sensitivity @ np.swapaxes(errors.sensitivity, 1, 2)
-    large = np.zeros(len(placed), dtype=bool)
-    large[placed] = ellipse(cov[placed])[0] > LARGE_ELLIPSE_M
-    outside = known & ~scene.rig.camera.inside(look.uv)
-    codes = {
-        "rough": rough,
-        "grazing": grazing,
-        "large_ellipse": large,
-        "outside_image": outside,
-    }
-    flags = _flags(hits.status, known, codes, scene.poses.flags, look.index)
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """n pixels, and the errors of the m of them that met the ground.
+
+    Attributes:
+        hits: (n,) where they met it.
+        known: (n,) whether the frame has a pose.
+        index: (n,) its row.
+        hit: (m,) rows that met the ground.
+        uv: (n, 2) pixels.
+        errors: (m,).
+        grazing: (m,) where the ray all but runs along the ground.
+    """
+
+    hits: Hits
+    known: np.ndarray
+    index: Ints
+    hit: Ints
+    uv: Floats
+    errors: Errors
+    grazing: np.ndarray
+
+
+def _points(scene: _Scene, parts: list[_Placed]) -> GroundPoints:
+    n = sum(len(part.known) for part in parts)
+    states = parts[0].errors.states
+    random, sensitivity = np.full((2, 2, n), np.nan), np.full((len(states), 2, n), np.nan)
+    share = np.full((len(CAUSES), n), np.nan)
+    flags: list[tuple[str, ...]] = []
+    start = 0
+    for part in parts:
+        stop, errors = start + len(part.known), part.errors
+        whole = len(part.hit) == len(part.known)
+        at = slice(start, stop) if whole else start + part.hit
+        random[..., at], sensitivity[..., at] = errors.random, errors.sensitivity
+        total = errors.by_cause.sum(axis=0)
+        share[:, at] = errors.by_cause / np.where(total > 0, total, 1.0)
+        flags += _flags(scene, part)
+        start = stop
+    x, y, z = (
+        np.concatenate([getattr(part.hits, name) for part in parts])
+        for name in ("x_m", "y_m", "z_m")
+    )
+    lat, lon = scene.map_frame.to_geographic(x, y)
     return GroundPoints(
         lat_deg=lat,
         lon_deg=lon,
-        alt_m=hits.z_m,
+        alt_m=z,
         height_datum=scene.terrain.datum,
-        x_m=hits.x_m,
-        y_m=hits.y_m,
-        cov_random_m2=errors.random,
-        sensitivity_m=errors.sensitivity,
-        bias_names=errors.states,
+        x_m=x,
+        y_m=y,
+        cov_random_m2=random.transpose(2, 0, 1),
+        sensitivity_m=sensitivity.transpose(2, 1, 0),
+        bias_names=states,
         cause_names=CAUSES,
-        cause_share=np.where(placed[:, None], share, np.nan),
-        flags=flags,
+        cause_share=share.T,
+        flags=tuple(flags),
     )
 
 
-def _flags(
-    status: Ints,
-    known: np.ndarray,
-    codes: dict[str, np.ndarray],
-    of_pose: Sequence[tuple[str, ...]],
-    index: Ints,
-) -> tuple[tuple[str, ...], ...]:
+def _flags(scene: _Scene, part: _Placed) -> list[tuple[str, ...]]:
     """Returns each point's flags; equal combinations share one tuple."""
-    key = np.where(known, status, len(STATUS_FLAGS)) + 16 * index * (1 << len(codes))
+    status, errors = part.hits.status, part.errors
+    s = errors.sensitivity
+    covariance = errors.random + np.einsum("kan,kbn->abn", s, s)
+    codes = {
+        "rough": errors.rough,
+        "grazing": part.grazing,
+        "large_ellipse": ellipse(covariance.transpose(2, 0, 1))[0] > LARGE_ELLIPSE_M,
+    }
+    key = np.where(part.known, status, len(STATUS_FLAGS)) + 256 * part.index
     for bit, where in enumerate(codes.values()):
-        key = key + 16 * (where.astype(np.int64) << bit)
-    keys, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    table: list[tuple[str, ...]] = []
-    for i in first[: len(keys)]:
-        own = [STATUS_FLAGS[status[i]]] if status[i] != HIT else []
-        own += [code for code, where in codes.items() if where[i]]
-        table.append((*own, *of_pose[index[i]]) if known[i] else ("no_pose",))
-    return tuple([table[i] for i in inverse])
+        key[part.hit] += 16 * (where.astype(np.int64) << bit)
+    outside = part.known & ~scene.rig.camera.inside(part.uv)
+    key += 128 * outside
+    names = [*codes, "outside_image"]
+    table: dict[int, tuple[str, ...]] = {}
+    for value in np.unique(key).tolist():
+        frame, code = divmod(value, 256)
+        kind = code % 16
+        if kind == len(STATUS_FLAGS):
+            table[value] = ("no_pose",)
+            continue
+        own = [STATUS_FLAGS[kind]] if kind != HIT else []
+        own += [name for bit, name in enumerate(names) if code // 16 >> bit & 1]
+        table[value] = (*own, *scene.poses.flags[frame])
+    return [table[value] for value in key.tolist()]
 
 
 def _unplaced(scene: _Scene, n: int, flag: str) -> GroundPoints:
@@ -239,22 +267,3 @@ def _unplaced(scene: _Scene, n: int, flag: str) -> GroundPoints:
         nan, nan, nan, scene.terrain.datum, nan, nan, np.full((n, 2, 2), np.nan),
         np.full((n, 2, 0), np.nan), (), CAUSES, np.full((n, len(CAUSES)), np.nan), ((flag,),) * n,
     )  # fmt: skip
-
-
-def _joined(parts: list[GroundPoints], datum: HeightDatum) -> GroundPoints:
-    if len(parts) == 1:
-        return parts[0]
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in (
-            "lat_deg", "lon_deg", "alt_m", "x_m", "y_m", "cov_random_m2", "sensitivity_m",
-            "cause_share",
-        )
-    }  # fmt: skip
-    return GroundPoints(
-        height_datum=datum,
-        bias_names=parts[0].bias_names,
-        cause_names=CAUSES,
-        flags=tuple(flag for part in parts for flag in part.flags),
-        **arrays,
-    )

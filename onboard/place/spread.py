@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.geodesy import LocalMap, MapFrame
-from onboard.place.ellipses import principal_variances
-from onboard.place.error_budget import ROOT3, Push, displacement, ground_normal
+from onboard.place.aim import Aim, on_ground
+from onboard.place.error_budget import Cause
 from onboard.place.first_hit import Hits, first_hit, plane_hit
 from onboard.place.surface import PlaneTerrain, Terrain
 from onboard.records import CHI2_2_P90, Floats, Ints
 
-SIGMA_POINTS_AT_ONCE = 200_000
+ROOT3 = float(np.sqrt(3.0))
+"""Sigma points lie at ±√3 σ: they then match a normal distribution's fourth moment."""
 ROUGH_SHARE = 0.05
-"""The ground counts as flat to the footprint while, on eight points of the linear 90 % ellipse, its
-departure from the tangent plane moves the ray's hit by at most this share of the ellipse."""
+"""The ground counts as flat to the footprint while, at the four ends of the linear 90 % ellipse's
+axes, its departure from the tangent plane moves the ray's hit by at most this share of the
+ellipse."""
 
 GRAZING_COS = 0.05
 CAUSES = (
@@ -47,170 +49,208 @@ class Ground:
         """The terrain, or a plane for slopes where heights are given."""
         return self.terrain if self.alt_m is None else PlaneTerrain(0.0, self.terrain.datum)
 
-    def hit(
-        self, origin: Floats, local: LocalMap, rays: Floats, lift: Floats | None = None
-    ) -> Hits:
-        """Returns the first ground that rays meet, the ground raised by ``lift``."""
-        rise = np.zeros(len(rays)) if lift is None else lift
+    def hit(self, origin: Floats, local: LocalMap, rays: Floats) -> Hits:
+        """Returns the first ground that rays meet."""
         if self.alt_m is not None:
-            return plane_hit(self.alt_m + rise, self.map_frame, origin, local, rays)
-        if not rise.any():
-            return first_hit(self.terrain, self.map_frame, origin, local, rays)
-        lowered = origin - rise[:, None] * np.array([0.0, 0.0, 1.0])
-        hits = first_hit(self.terrain, self.map_frame, lowered, local, rays)
-        return replace(hits, z_m=hits.z_m + rise)
-
-
-@dataclass(slots=True)
-class Errors:
-    """Displacements of n points: random covariance, sensitivities, variance by cause."""
-
-    random: Floats  # (n, 2, 2)
-    sensitivity: Floats  # (n, 2, k)
-    states: tuple[str, ...]
-    by_cause: Floats  # (n, c)
-
-    @classmethod
-    def empty(cls, n: int, causes: list[Push]) -> Errors:
-        """Returns n unknown errors with the causes' bias states."""
-        states = tuple(push.state for push in causes if push.state)
-        return cls(
-            np.full((n, 2, 2), np.nan),
-            np.full((n, 2, len(states)), np.nan),
-            states,
-            np.full((n, len(CAUSES)), np.nan),
-        )
-
-
-def spread(
-    ground: Ground,
-    rays: Floats,
-    origin: Floats,
-    local: LocalMap,
-    hits: Hits,
-    hit: Ints,
-    causes: list[Push],
-    errors: Errors,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fills ``errors`` at the rows ``hit``; returns where sigma points were used, and grazing."""
-    length = hits.range_m[hit] / np.sqrt(np.einsum("ij,ij->i", rays, rays))
-    to_enu = ground.map_frame.enu_from_map_rotation(local)
-    xy = np.stack([hits.x_m[hit], hits.y_m[hit]], axis=1)
-    reach = length[:, None] * rays[:, :2]
-    normal = ground_normal(ground.surface, xy, hits.range_m[hit], to_enu, local.radius_m, reach)
-    columns = [displacement(push.take(hit), rays, length, normal) for push in causes]
-    _fill(errors, hit, causes, columns, None)
-    unit = rays / np.linalg.norm(rays, axis=1)[:, None]
-    facing = -np.einsum("ij,ij->i", normal, unit) / np.linalg.norm(normal, axis=1)
-    total = errors.random[hit] + errors.sensitivity[hit] @ np.swapaxes(
-        errors.sensitivity[hit], 1, 2
-    )
-    rough = _is_rough(ground.surface, xy, normal, unit, to_enu, total)
-    for again in _batches(np.flatnonzero(rough), SIGMA_POINTS_AT_ONCE // (2 * len(causes) + 1)):
-        at = hit[again]
-        aim = _Aim(ground.take(again), rays[again], origin[again], local.take(again),
-                   xy[again], to_enu[again])  # fmt: skip
-        odd, even = _meet_again(
-            aim, [push.take(at) for push in causes], [column[again] for column in columns]
-        )
-        _fill(errors, at, causes, odd, even)
-    return rough, facing < GRAZING_COS
-
-
-def _fill(
-    errors: Errors,
-    rows: Ints,
-    causes: list[Push],
-    columns: list[Floats],
-    extra: list[Floats] | None,
-) -> None:
-    """Sums one-σ displacements (m, 2), and what is quadratic in them, into rows of ``errors``."""
-    random = np.zeros((len(rows), 2, 2))
-    by_cause = np.zeros((len(rows), len(CAUSES)))
-    sensitivity = np.zeros((len(rows), 2, len(errors.states)))
-    state = 0
-    for i, (push, column) in enumerate(zip(causes, columns, strict=True)):
-        cause = CAUSES.index(push.cause)
-        by_cause[:, cause] += np.einsum("ij,ij->i", column, column)
-        if push.state:
-            sensitivity[:, :, state] = column
-            state += 1
-        else:
-            random += column[:, :, None] * column[:, None, :]
-        if extra is not None:
-            random += 3.0 * extra[i][:, :, None] * extra[i][:, None, :]
-            by_cause[:, cause] += 3.0 * np.einsum("ij,ij->i", extra[i], extra[i])
-    errors.random[rows], errors.sensitivity[rows] = random, sensitivity
-    errors.by_cause[rows] = by_cause
-
-
-def _is_rough(
-    terrain: Terrain, xy: Floats, normal: Floats, unit: Floats, to_enu: Floats, cov: Floats
-) -> np.ndarray:
-    """Returns where the ground departs too far from its tangent plane under the 90 % ellipse."""
-    if terrain.is_plane:
-        return np.zeros(len(xy), dtype=bool)
-    major2, _ = principal_variances(cov)
-    rx, ry, corr = _conjugate_axes(cov)
-    here = terrain.height_m(*xy.T)
-    worst = np.zeros(len(xy))
-    to_map = np.swapaxes(to_enu, 1, 2)
-    for angle in np.arange(8) * np.pi / 4:
-        enu = np.sqrt(CHI2_2_P90) * (np.cos(angle) * rx + np.sin(angle) * (ry + corr))
-        step = (to_map @ enu[..., None])[..., 0]
-        plane = here - np.einsum("ij,ij->i", normal[:, :2], enu)
-        off = np.abs(terrain.height_m(*(xy + step).T) - plane)
-        worst = np.maximum(worst, np.where(np.isnan(off), np.inf, off))
-    facing = np.abs(np.einsum("ij,ij->i", normal, unit))
-    flat = np.linalg.norm(unit[:, :2], axis=1)
-    limit = ROUGH_SHARE * np.sqrt(CHI2_2_P90 * major2)
-    return np.asarray((worst * flat > limit * facing) & (major2 > 0))
-
-
-def _conjugate_axes(cov: Floats) -> tuple[Floats, Floats, Floats]:
-    """Returns Cholesky columns of (n, 2, 2) covariances: (n, 2) each, the second split in two."""
-    a = np.sqrt(np.maximum(cov[:, 0, 0], 1e-300))
-    b = cov[:, 0, 1] / a
-    c = np.sqrt(np.maximum(cov[:, 1, 1] - b * b, 0.0))
-    zero = np.zeros_like(a)
-    return np.stack([a, b], 1), np.stack([zero, c], 1), np.zeros((len(a), 2))
+            return plane_hit(self.alt_m, self.map_frame, origin, local, rays)
+        return first_hit(self.terrain, self.map_frame, origin, local, rays)
 
 
 @dataclass(frozen=True, slots=True)
-class _Aim:
-    """m rays that are pushed: where they start, where they hit."""
+class Errors:
+    """Displacements of n points, true east and north.
+
+    Attributes:
+        random: (2, 2, n) covariance of what is random from look to look.
+        sensitivity: (k, 2, n) metres per σ of each bias state.
+        states: k names.
+        by_cause: (c, n) each cause's share of the variance, m².
+        rough: (n,) True where sigma points were used.
+    """
+
+    random: Floats
+    sensitivity: Floats
+    states: tuple[str, ...]
+    by_cause: Floats
+    rough: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """n rays and where they met the ground.
+
+    Attributes:
+        ground: The ground.
+        origin: (n, 3) map x, y and height where the rays start.
+        rays: (n, 3) local ENU.
+        local: The map at their starts.
+        xy: (2, n) map x, y where they landed.
+        to_enu: (n, 2, 2) map to true east, north.
+        normal: (3, n) the ground's normals.
+    """
 
     ground: Ground
-    rays: Floats
     origin: Floats
+    rays: Floats
     local: LocalMap
     xy: Floats
     to_enu: Floats
+    normal: Floats
+
+    def take(self, i: Ints) -> Landing:
+        """Returns the rays at these indices."""
+        return Landing(
+            self.ground.take(i), self.origin[i], self.rays[i], self.local.take(i),
+            self.xy[:, i], self.to_enu[i], self.normal[:, i],
+        )  # fmt: skip
+
+
+def spread(landing: Landing, aim: Aim, causes: list[Cause]) -> Errors:
+    """Returns the displacements by all causes: linear where the ground is flat to the footprint.
+
+    Where it is not, the ray is moved sideways by ±√3 σ along the two principal axes of all causes
+    together, and meets the ground again.
+    """
+    n = len(aim.range_m)
+    random, total = _shift_covariances(causes, n)
+    errors = _errors(aim.ground, random, causes)
+    rough = _is_rough(landing, aim, total)
+    again = np.flatnonzero(rough)
+    if len(again):
+        shifts = [replace(cause, shift=cause.shift[:, again]) for cause in causes]
+        bent = _meet_again(
+            landing.take(again), aim.take(again), random[:, again], total[:, again], shifts
+        )
+        errors.random[..., again] = bent.random
+        errors.sensitivity[..., again] = bent.sensitivity
+        errors.by_cause[:, again] = bent.by_cause
+    errors.rough[:] = rough
+    return errors
+
+
+def facing(aim: Aim, normal: Floats) -> Floats:
+    """Returns (n,) cosines between the rays and the ground's normals; 0 grazes."""
+    e, f = aim.first, aim.second
+    down = [f[1] * e[2] - f[2] * e[1], f[2] * e[0] - f[0] * e[2], f[0] * e[1] - f[1] * e[0]]
+    size = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2)
+    return np.asarray(sum(d * m for d, m in zip(down, normal, strict=True)) / size)
+
+
+def _shift_covariances(causes: list[Cause], n: int) -> tuple[Floats, Floats]:
+    """Returns (3, n) xx, xy, yy of the random shifts, and of all."""
+    random, total = np.zeros((3, n)), np.zeros((3, n))
+    for cause in causes:
+        a, b = cause.shift
+        for k, (one, two) in enumerate(((a, a), (a, b), (b, b))):
+            part = one * two
+            total[k] += part
+            if not cause.state:
+                random[k] += part
+    return random, total
+
+
+def _errors(ground: Floats, random: Floats, causes: list[Cause]) -> Errors:
+    """Returns the displacements that shifts cause through (2, 2, n) ground matrices."""
+    n = ground.shape[2]
+    states = tuple(cause.state for cause in causes if cause.state)
+    sensitivity = np.empty((len(states), 2, n))
+    by_cause = np.zeros((len(CAUSES), n))
+    state = 0
+    for cause in causes:
+        east, north = on_ground(ground, cause.shift)
+        by_cause[CAUSES.index(cause.name)] += east * east + north * north
+        if cause.state:
+            sensitivity[state, 0], sensitivity[state, 1] = east, north
+            state += 1
+    covariance = _through(ground, random)
+    return Errors(covariance, sensitivity, states, by_cause, np.zeros(n, np.bool_))
+
+
+def _through(ground: Floats, s: Floats) -> Floats:
+    """Returns (2, 2, n) B S Bᵀ of covariances given as (3, n)."""
+    (a, b), (c, d) = ground
+    xx, xy, yy = s
+    out = np.empty_like(ground)
+    out[0, 0] = a * a * xx + 2.0 * a * b * xy + b * b * yy
+    out[1, 1] = c * c * xx + 2.0 * c * d * xy + d * d * yy
+    out[0, 1] = out[1, 0] = a * c * xx + (a * d + b * c) * xy + b * d * yy
+    return out
+
+
+def _is_rough(landing: Landing, aim: Aim, total: Floats) -> np.ndarray:
+    """Returns where the ground departs too far from its tangent plane under the 90 % ellipse."""
+    terrain, n = landing.ground.surface, len(aim.range_m)
+    if terrain.is_plane:
+        return np.zeros(n, dtype=bool)
+    x, y = landing.xy
+    here = terrain.height_m(x, y)
+    worst = np.zeros(n)
+    turn = landing.to_enu
+    for axis, sigma in _principal(total):
+        enu = np.sqrt(CHI2_2_P90) * sigma * on_ground(aim.ground, axis)
+        east = turn[:, 0, 0] * enu[0] + turn[:, 1, 0] * enu[1]
+        north = turn[:, 0, 1] * enu[0] + turn[:, 1, 1] * enu[1]
+        rise = landing.normal[0] * enu[0] + landing.normal[1] * enu[1]
+        for side in (1.0, -1.0):
+            off = terrain.height_m(x + side * east, y + side * north) - here + side * rise
+            worst = np.fmax(worst, np.where(np.isnan(off), np.inf, np.abs(off)))
+    covariance = _through(aim.ground, total)
+    half = 0.5 * (covariance[0, 0] + covariance[1, 1])
+    major2 = half + np.hypot(0.5 * (covariance[0, 0] - covariance[1, 1]), covariance[0, 1])
+    rays = landing.rays
+    flat = np.sqrt(rays[:, 0] ** 2 + rays[:, 1] ** 2) * aim.length / aim.range_m
+    limit = ROUGH_SHARE * np.sqrt(CHI2_2_P90 * major2)
+    level = np.sqrt(1.0 + landing.normal[0] ** 2 + landing.normal[1] ** 2)
+    return np.asarray((worst * flat > limit * level * facing(aim, landing.normal)) & (major2 > 0))
+
+
+def _principal(s: Floats) -> list[tuple[Floats, Floats]]:
+    """Returns the two principal axes (2, n) of covariances (3, n), and the σ (n,) along them."""
+    xx, xy, yy = s
+    angle = 0.5 * np.arctan2(2.0 * xy, xx - yy)
+    half, apart = 0.5 * (xx + yy), np.hypot(0.5 * (xx - yy), xy)
+    c, d = np.cos(angle), np.sin(angle)
+    large, small = np.sqrt(half + apart), np.sqrt(np.maximum(half - apart, 0.0))
+    return [(np.stack([c, d]), large), (np.stack([-d, c]), small)]
 
 
 def _meet_again(
-    aim: _Aim, causes: list[Push], linear: list[Floats]
-) -> tuple[list[Floats], list[Floats]]:
-    """Returns odd (one σ) and even parts of each cause's displacement, rays moved by ±√3 σ.
+    landing: Landing, aim: Aim, random: Floats, total: Floats, causes: list[Cause]
+) -> Errors:
+    """Returns the displacements of rays that meet the ground anew when they are shifted.
 
-    Second moments about the point: Σ(δ₊δ₊ᵀ + δ₋δ₋ᵀ)/6 = odd oddᵀ + 3 even evenᵀ. All pushed rays
-    of all causes are traced together.
+    Along each principal axis the odd part of the two landings is what the axis does to first
+    order, the even part what it adds to the second moments about the point: Σ(δ₊δ₊ᵀ + δ₋δ₋ᵀ)/6 =
+    odd oddᵀ + 3 even evenᵀ. Each cause has its share of an axis by its own shift along it.
     """
-    amounts = [(i, amount) for i in range(len(causes)) for amount in (ROOT3, -ROOT3)]
-    pushed = [causes[i].applied(aim.rays, amount) for i, amount in amounts]
-    move, rays, lift = (np.concatenate(part) for part in zip(*pushed, strict=True))
-    m = len(aim.rays)
-    each = np.tile(np.arange(m), len(amounts))
-    local = aim.local.take(each)
-    origin = moved(aim.ground.map_frame, local, aim.origin[each], move)
-    hits = aim.ground.take(each).hit(origin, local, rays, lift)
-    shift = np.stack([hits.x_m, hits.y_m], axis=1) - aim.xy[each]
-    shift = (aim.to_enu[each] @ shift[..., None])[..., 0]
-    expected = np.concatenate([amount * linear[i] for i, amount in amounts])
-    shift = np.where(np.isfinite(shift), shift, expected).reshape(len(causes), 2, m, 2)
-    ahead, back = shift[:, 0], shift[:, 1]
-    return list((ahead - back) / (2 * ROOT3)), list((ahead + back) / 6.0)
+    axes = _principal(total)
+    ground = np.zeros_like(aim.ground)
+    extra, share = np.zeros((2, 2, len(aim.range_m))), np.zeros((len(CAUSES), len(aim.range_m)))
+    for axis, sigma in axes:
+        ahead, back = (_land(landing, aim, side * ROOT3 * sigma * axis) for side in (1.0, -1.0))
+        odd, even = (ahead - back) / (2.0 * ROOT3), (ahead + back) / 6.0
+        per_metre = odd / np.maximum(sigma, 1e-12)
+        ground += per_metre[:, None] * axis[None, :]
+        extra += 3.0 * even[:, None] * even[None, :]
+        size = 3.0 * (even[0] ** 2 + even[1] ** 2) / np.maximum(sigma**2, 1e-24)
+        for cause in causes:
+            along = axis[0] * cause.shift[0] + axis[1] * cause.shift[1]
+            share[CAUSES.index(cause.name)] += along**2 * size
+    errors = _errors(ground, random, causes)
+    return replace(errors, random=errors.random + extra, by_cause=errors.by_cause + share)
 
 
-def _batches(index: Ints, size: int) -> list[Ints]:
-    return [index[i : i + max(size, 1)] for i in range(0, len(index), max(size, 1))]
+def _land(landing: Landing, aim: Aim, shift: Floats) -> Floats:
+    """Returns where shifted rays land, (2, n) true east and north of where they did.
+
+    Where they meet no ground the tangent plane stands in.
+    """
+    enu = aim.first * shift[0] + aim.second * shift[1]
+    origin = moved(landing.ground.map_frame, landing.local, landing.origin, enu.T)
+    hits = landing.ground.hit(origin, landing.local, landing.rays)
+    dx, dy = hits.x_m - landing.xy[0], hits.y_m - landing.xy[1]
+    turn = landing.to_enu
+    there = np.stack(
+        [turn[:, 0, 0] * dx + turn[:, 0, 1] * dy, turn[:, 1, 0] * dx + turn[:, 1, 1] * dy]
+    )
+    return np.where(np.isfinite(there), there, on_ground(aim.ground, shift))
