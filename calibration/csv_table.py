@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,14 @@ class CsvTable:
         out = np.full(len(self.rows), np.nan)
         if column not in self.columns:
             return out
-        for i, cell in enumerate(self.text(column)):
+        cells = self.text(column)
+        try:
+            quick = np.fromiter(map(float, cells), np.float64, len(cells))
+        except ValueError:
+            quick = out
+        if (np.isfinite(quick) & (quick >= low) & (quick <= high)).all():
+            return quick
+        for i, cell in enumerate(cells):
             if cell:
                 out[i] = self._number(column, i, cell, low, high)
         return out
@@ -96,8 +104,8 @@ def read_csv(path: str | Path) -> CsvTable:
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            cells = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+            text = stream.read()
+        cells = _cells_of(text)
     except OSError as error:
         raise TableError(f"cannot read {path}: {error.strerror}", "check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -108,6 +116,10 @@ def read_csv(path: str | Path) -> CsvTable:
     doubled = [name for name in columns if name and columns.count(name) > 1]
     if doubled:
         raise TableError(f"{path} has the column '{doubled[0]}' twice", "keep one of them")
+    if _is_plain(text):
+        whole = [tuple(row) for _, row in cells[1:]]
+        if set(map(len, whole)) <= {len(columns)}:
+            return CsvTable(path, columns, tuple(whole), tuple(line for line, _ in cells[1:]))
     rows = []
     for line, row in cells[1:]:
         if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
@@ -118,6 +130,21 @@ def read_csv(path: str | Path) -> CsvTable:
         padded = [cell.strip() for cell in row[: len(columns)]] + [""] * (len(columns) - len(row))
         rows.append(tuple(padded))
     return CsvTable(path, columns, tuple(rows), tuple(line for line, _ in cells[1:]))
+
+
+def _is_plain(text: str) -> bool:
+    """Returns whether no cell is quoted and none has white space to be stripped."""
+    return not any(sign in text for sign in '" \t\r\0\x0b\x0c\x85\xa0\u2028\u3000')
+
+
+def _cells_of(text: str) -> list[tuple[int, list[str]]]:
+    """Returns the lines that are not empty, with their numbers, as cells."""
+    if _is_plain(text):
+        lines = enumerate(text.split("\n"), start=1)
+        rows = ((number, line.split(",")) for number, line in lines if line)
+        return [(number, row) for number, row in rows if len(row[0]) or any(row)]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
 
 
 def height_column(table: CsvTable, stem: str, alt_datum: str | None) -> tuple[str, str]:

@@ -242,6 +242,8 @@ class _Rows:
         Raises:
             PoseError: Rows come out in different height datums.
         """
+        if len(self.parts) == 1 and len(self.parts[0][0]) == self.n:
+            return self.parts[0][1]
         datums = {ground.height_datum for _, ground in self.parts}
         if len(datums) > 1:
             raise PoseError(

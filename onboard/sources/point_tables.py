@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,6 +16,9 @@ from onboard.place.ellipses import ce90_m
 from onboard.records import Floats, GroundPoints, HeightDatum
 
 GROUND_COLUMNS = tuple(f"ground_{column}" for column in (*COLUMN_OF_DATUM.values(), "alt_m"))
+
+
+LINES_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +67,54 @@ def read_points(path: str | Path, alt_datum: str | None = None) -> PointTable:
 def write_points(path: str | Path, points: PointTable, ground: GroundPoints) -> None:
     """Writes an OUT table: the rows as they stand, then where they lie."""
     cov = ground.cov_total_m2
-    added = {
-        "lat_deg": _cells(ground.lat_deg, 10),
-        "lon_deg": _cells(ground.lon_deg, 10),
-        COLUMN_OF_DATUM[ground.height_datum]: _cells(ground.alt_m, 4),
-        "var_e_m2": _cells(cov[:, 0, 0], 6),
-        "var_n_m2": _cells(cov[:, 1, 1], 6),
-        "cov_en_m2": _cells(cov[:, 0, 1], 6),
-        "ce90_m": _cells(ce90_m(cov), 4),
-        "flags": [";".join(flags) for flags in ground.flags],
+    height = COLUMN_OF_DATUM[ground.height_datum]
+    numbers = {
+        "lat_deg": (ground.lat_deg, 10),
+        "lon_deg": (ground.lon_deg, 10),
+        height: (ground.alt_m, 4),
+        "var_e_m2": (cov[:, 0, 0], 6),
+        "var_n_m2": (cov[:, 1, 1], 6),
+        "cov_en_m2": (cov[:, 0, 1], 6),
+        "ce90_m": (ce90_m(cov), 4),
     }
+    added = (*numbers, "flags")
     kept = [i for i, name in enumerate(points.table.columns) if name not in added]
+    unknown = ~np.isfinite([values for values, _ in numbers.values()]).all(axis=0)
+    form = ",".join(f"%.{decimals}f" for _, decimals in numbers.values())
+    columns = (np.asarray(values).tolist() for values, _ in numbers.values())
+    texts = [form % row for row in zip(*columns, strict=True)]
+    for i in np.flatnonzero(unknown):
+        row = [(float(values[i]), decimals) for values, decimals in numbers.values()]
+        texts[i] = ",".join("" if np.isnan(v) else f"{v:.{d}f}" for v, d in row)
+    joined = {flags: ";".join(flags) for flags in set(ground.flags)}
     with Path(path).open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*(points.table.columns[i] for i in kept), *added])
-        for row, *cells in zip(points.table.rows, *added.values(), strict=True):
-            writer.writerow([*(row[i] for i in kept), *cells])
+        head = io.StringIO()
+        csv.writer(head, lineterminator="").writerow([points.table.columns[i] for i in kept])
+        stream.write(f"{head.getvalue()},{','.join(added)}\n")
+        for start in range(0, len(texts), LINES_AT_ONCE):
+            some = slice(start, start + LINES_AT_ONCE)
+            lines = zip(
+                _repeated(points.table.rows[some], kept), texts[some], ground.flags[some],
+                strict=True,
+            )  # fmt: skip
+            stream.write("".join([f"{a},{b},{joined[c]}\n" for a, b, c in lines]))
 
 
-def _cells(values: Floats, decimals: int) -> list[str]:
-    return ["" if np.isnan(v) else f"{v:.{decimals}f}" for v in values]
+def _repeated(rows: Sequence[tuple[str, ...]], kept: list[int]) -> list[str]:
+    """Returns rows' kept cells as CSV text, quoted where they must be."""
+    if kept != list(range(len(rows[0]) if rows else 0)):
+        rows = [tuple(row[i] for i in kept) for row in rows]
+    lines = [",".join(row) for row in rows]
+    if sum(line.count(",") for line in lines) == len(lines) * (len(kept) - 1) and not any(
+        '"' in line or "\n" in line or "\r" in line for line in lines
+    ):
+        return lines
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="")
+    out = []
+    for row in rows:
+        writer.writerow(row)
+        out.append(text.getvalue())
+        text.seek(0)
+        text.truncate()
+    return out
