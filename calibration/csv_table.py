@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,23 @@ COLUMN_OF_DATUM = {datum: column for column, datum in HEIGHT_COLUMNS.items()}
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """A CSV file: its columns, and its rows with the lines they stand on."""
+    """A CSV file, column by column.
+
+    Attributes:
+        path: The file.
+        columns: Names of the columns.
+        cells: The stripped cells of each column, in order of the rows.
+        lines: The line that each row stands on.
+    """
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
+    cells: tuple[Sequence[str], ...]
+    lines: Sequence[int]
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self.lines)
 
     def text(self, column: str) -> tuple[str, ...]:
         """Returns a column's cells, stripped.
@@ -47,8 +59,7 @@ class CsvTable:
                 f"did you mean '{near[0]}'?" if near else f"its columns: {', '.join(self.columns)}"
             )
             raise TableError(f"{self.path} has no column '{column}'", hint)
-        at = self.columns.index(column)
-        return tuple(row[at] for row in self.rows)
+        return tuple(self.cells[self.columns.index(column)])
 
     def numbers(self, column: str, low: float = -np.inf, high: float = np.inf) -> Floats:
         """Returns a column as (n,) numbers, NaN where a cell is empty or the column is absent.
@@ -56,7 +67,7 @@ class CsvTable:
         Raises:
             TableError: A cell is no finite number between ``low`` and ``high``.
         """
-        out = np.full(len(self.rows), np.nan)
+        out = np.full(len(self), np.nan)
         if column not in self.columns:
             return out
         cells = self.text(column)
@@ -105,44 +116,58 @@ def read_csv(path: str | Path) -> CsvTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             text = stream.read()
-        cells = _cells_of(text)
+        rows = None if _is_plain(text) else _rows(text)
     except OSError as error:
         raise TableError(f"cannot read {path}: {error.strerror}", "check the path") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} is no CSV text: {error}", "save it as UTF-8 CSV") from error
-    if not cells:
+    if rows is None:
+        columns = tuple(text.partition("\n")[0].split(","))
+        _check_names(path, columns)
+        flat = text.strip("\n").replace("\n", ",").split(",")
+        k = len(columns)
+        cells = tuple(flat[k + i :: k] for i in range(k))
+        return CsvTable(path, columns, cells, range(2, 2 + len(cells[0])))
+    if not rows:
         raise TableError(f"{path} is empty", "its first line names the columns")
-    columns = tuple(cell.strip() for cell in cells[0][1])
+    columns = tuple(cell.strip() for cell in rows[0][1])
+    _check_names(path, columns)
+    k = len(columns)
+    padded = []
+    for line, row in rows[1:]:
+        if len(row) > k and any(cell.strip() for cell in row[k:]):
+            raise TableError(
+                f"{path}, line {line}: {len(row)} cells, the header has {k}",
+                "check for a comma inside a name or number",
+            )
+        padded.append([cell.strip() for cell in row[:k]] + [""] * (k - len(row)))
+    cells = tuple([row[i] for row in padded] for i in range(k))
+    return CsvTable(path, columns, cells, tuple(line for line, _ in rows[1:]))
+
+
+def _check_names(path: Path, columns: tuple[str, ...]) -> None:
     doubled = [name for name in columns if name and columns.count(name) > 1]
     if doubled:
         raise TableError(f"{path} has the column '{doubled[0]}' twice", "keep one of them")
-    if _is_plain(text):
-        whole = [tuple(row) for _, row in cells[1:]]
-        if set(map(len, whole)) <= {len(columns)}:
-            return CsvTable(path, columns, tuple(whole), tuple(line for line, _ in cells[1:]))
-    rows = []
-    for line, row in cells[1:]:
-        if len(row) > len(columns) and any(cell.strip() for cell in row[len(columns) :]):
-            raise TableError(
-                f"{path}, line {line}: {len(row)} cells, the header has {len(columns)}",
-                "check for a comma inside a name or number",
-            )
-        padded = [cell.strip() for cell in row[: len(columns)]] + [""] * (len(columns) - len(row))
-        rows.append(tuple(padded))
-    return CsvTable(path, columns, tuple(rows), tuple(line for line, _ in cells[1:]))
 
 
 def _is_plain(text: str) -> bool:
-    """Returns whether no cell is quoted and none has white space to be stripped."""
-    return not any(sign in text for sign in '" \t\r\0\x0b\x0c\x85\xa0\u2028\u3000')
+    """Returns whether every line has as many cells as the first, none quoted, padded or wrapped.
+
+    Such a file can be taken apart as a whole, many times faster.
+    """
+    body = text.strip("\n")
+    if not body or body != text.rstrip("\n") or "\n\n" in body:
+        return False
+    if any(sign.isspace() and sign != "\n" for sign in set(body)) or '"' in body or "\0" in body:
+        return False
+    lines = body.split("\n")
+    commas = lines[0].count(",")
+    return all(line.count(",") == commas for line in lines)
 
 
-def _cells_of(text: str) -> list[tuple[int, list[str]]]:
+def _rows(text: str) -> list[tuple[int, list[str]]]:
     """Returns the lines that are not empty, with their numbers, as cells."""
-    if _is_plain(text):
-        lines = enumerate(text.split("\n"), start=1)
-        rows = ((number, line.split(",")) for number, line in lines if line)
-        return [(number, row) for number, row in rows if len(row[0]) or any(row)]
     reader = csv.reader(io.StringIO(text, newline=""))
     return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
 

@@ -49,7 +49,7 @@ def read_points(path: str | Path, alt_datum: str | None = None) -> PointTable:
         TableError: It cannot be used; the message names line and value.
     """
     table = read_csv(path)
-    ground = np.full(len(table.rows), np.nan)
+    ground = np.full(len(table), np.nan)
     datum: str | None = None
     if set(GROUND_COLUMNS) & set(table.columns):
         column, datum = height_column(table, "ground_alt_m", alt_datum)
@@ -93,26 +93,23 @@ def write_points(path: str | Path, points: PointTable, ground: GroundPoints) -> 
         stream.write(f"{head.getvalue()},{','.join(added)}\n")
         for start in range(0, len(texts), LINES_AT_ONCE):
             some = slice(start, start + LINES_AT_ONCE)
-            lines = zip(
-                _repeated(points.table.rows[some], kept), texts[some], ground.flags[some],
-                strict=True,
-            )  # fmt: skip
+            given = _lines([points.table.cells[i][some] for i in kept])
+            lines = zip(given, texts[some], ground.flags[some], strict=True)
             stream.write("".join([f"{a},{b},{joined[c]}\n" for a, b, c in lines]))
 
 
-def _repeated(rows: Sequence[tuple[str, ...]], kept: list[int]) -> list[str]:
-    """Returns rows' kept cells as CSV text, quoted where they must be."""
-    if kept != list(range(len(rows[0]) if rows else 0)):
-        rows = [tuple(row[i] for i in kept) for row in rows]
-    lines = [",".join(row) for row in rows]
-    if sum(line.count(",") for line in lines) == len(lines) * (len(kept) - 1) and not any(
-        '"' in line or "\n" in line or "\r" in line for line in lines
-    ):
+def _lines(columns: list[Sequence[str]]) -> list[str]:
+    """Returns rows of cells as CSV text, quoted where they must be."""
+    lines = [",".join(row) for row in zip(*columns, strict=True)]
+    together = "\n".join(lines)
+    commas = len(lines) * (len(columns) - 1)
+    plain = together.count(",") == commas and together.count("\n") == len(lines) - 1
+    if plain and '"' not in together and "\r" not in together:
         return lines
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="")
     out = []
-    for row in rows:
+    for row in zip(*columns, strict=True):
         writer.writerow(row)
         out.append(text.getvalue())
         text.seek(0)

@@ -96,7 +96,7 @@ def _check_names(table: CsvTable, frames: Sequence[str]) -> None:
 def _attitudes(table: CsvTable, rig: Rig) -> tuple[Floats, Floats]:
     """Returns camera → NED and body → NED (NaN where not known)."""
     has_body = set(BODY_ANGLES) <= set(table.columns)
-    body = np.full((len(table.rows), 3, 3), np.nan)
+    body = np.full((len(table), 3, 3), np.nan)
     if has_body:
         angles = np.radians([table.required(name) for name in BODY_ANGLES])
         body = rig.mount.level(r_from_ypr(*angles))
@@ -131,7 +131,7 @@ def _sigmas(table: CsvTable, rig: Rig) -> tuple[Floats, Floats]:
 
 def _flags(table: CsvTable) -> tuple[tuple[str, ...], ...]:
     if "flags" not in table.columns:
-        return ((),) * len(table.rows)
+        return ((),) * len(table)
     return tuple(tuple(code for code in cell.split(";") if code) for cell in table.text("flags"))
 
 
