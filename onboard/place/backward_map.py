@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onboard.place.direct_map import OUTSIDE_PX, DirectMap
 from onboard.place.grid import Grid
 from onboard.place.horizon import Horizon
 from onboard.place.node_axis import NodeAxis
@@ -19,8 +20,6 @@ from onboard.records import Bools, Floats, Ints
 Float32s = NDArray[np.float32]
 
 STRIP_ROWS = 96
-OUTSIDE_PX = -1.0e4
-"""Stands for "no source pixel" in interpolated maps: far outside any frame."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class BackwardMap:
         hidden_m: (rows, columns) metres of ground above the line of sight; NaN without ground.
         near: (rows − 1, columns − 1) cells that may lie in the frame.
         exact: (rows − 1, columns − 1) cells evaluated pixel by pixel.
+        direct: Takes the place of interpolation where the surface bends between nodes.
+        rest: (rows, columns, 2) what it lacks at the nodes; ``None`` where that is nothing.
     """
 
     view: FrameView
@@ -50,6 +51,8 @@ class BackwardMap:
     hidden_m: Floats
     near: Bools
     exact: Bools
+    direct: DirectMap | None = None
+    rest: Floats | None = None
 
     def source_px(self, grid_uv: Floats) -> Floats:
         """Returns the exact source pixels (n, 2) of grid pixels (n, 2); NaN where there is none."""
@@ -61,10 +64,16 @@ class BackwardMap:
 
         In strips of rows that stay in the cache, from top to bottom.
         """
-        lines = self._spread(np.where(np.isfinite(self.uv), self.uv, OUTSIDE_PX))
+        seen = np.where(np.isfinite(self.uv), self.uv, OUTSIDE_PX)
+        nodes = seen if self.direct is None else self.rest
+        lines = None if nodes is None else self._spread(nodes)
         for rows, cols in self._windows():
-            strip = self._between(lines[:, 2 * cols.start : 2 * cols.stop], rows)
-            strip = strip.reshape(rows.stop - rows.start, -1, 2)
+            strip = np.zeros((rows.stop - rows.start, cols.stop - cols.start, 2), np.float32)
+            if lines is not None:
+                flat = self._between(lines[:, 2 * cols.start : 2 * cols.stop], rows)
+                strip = flat.reshape(strip.shape)
+            if self.direct is not None:
+                strip += self.direct.strip(rows, cols)
             self._fill_exact(strip, rows, cols)
             yield rows, cols, strip
 
@@ -82,17 +91,25 @@ class BackwardMap:
         """
         if self.horizon is None or not np.any(self.hidden_m > 0):
             return None
-        nodes = np.where(np.isfinite(self.hidden_m), self.hidden_m, -1.0)
-        lines, rims = self._spread(nodes[..., None]), _rims(nodes > 0)
+        nodes = np.isfinite(self.hidden_m) & (self.hidden_m > 0)
+        rims = _rims(nodes) & self.near
+        wholly = nodes[:-1, :-1] & nodes[1:, :-1] & nodes[:-1, 1:] & nodes[1:, 1:] & ~rims
         out = np.zeros((self.grid.height, self.grid.width), np.bool_)
         for rows, cols in self._windows():
-            out[rows, cols] = self._between(lines[:, cols], rows) > 0
+            lines = wholly[self.rows.cell[rows]]
+            if lines.any():
+                out[rows, cols] = lines[:, self.columns.cell[cols]]
             row, col = self._pixels_of(rims, rows, cols)
             if len(row):
                 xy = self.grid.to_map(np.stack([col + cols.start, row + rows.start], axis=1))
                 x, y = xy[:, 0], xy[:, 1]
-                hidden = self.horizon.hidden_by_m(x, y, self.surface.height_m(x, y)) > 0
-                out[rows, cols][row, col] = hidden
+                if self.direct is None:
+                    z = np.asarray(self.surface.height_m(x, y), np.float64)
+                else:
+                    heights = self.direct.lines
+                    above = heights.between(rows, cols)[row, col]
+                    z = np.asarray(above, np.float64) + heights.base_m
+                out[rows, cols][row, col] = self.horizon.hidden_by_m(x, y, z) > 0
         return out
 
     def inside(self, strip: Float32s) -> Bools:

@@ -46,13 +46,6 @@ class NodeAxis:
         """Returns the axis with a node on every pixel."""
         return cls.of(np.arange(max(pixels, 2), dtype=np.float64), pixels)
 
-    def halved(self, pixels: int) -> NodeAxis:
-        """Returns the axis with a node in the middle of every cell."""
-        both = np.empty(2 * len(self.at_px) - 1)
-        both[::2] = self.at_px
-        both[1::2] = (self.at_px[1:] + self.at_px[:-1]) / 2.0
-        return NodeAxis.of(both, pixels)
-
 
 def post_axis(first_px: float, spacing_px: float, pixels: int) -> NodeAxis:
     """Returns nodes on DEM posts, the posts subdivided to at most 20 pixels.

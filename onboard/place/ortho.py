@@ -126,7 +126,7 @@ def apply_map(
     grid = backward.grid
     factor = int(grid.gsd_m / max(backward.view.gsd_m(), 1e-9)) if antialias else 1
     source, scale, shift = shrink(pixels, factor)
-    if ortho_gpu.ready() and ortho_gpu.serves(source):
+    if backward.direct is None and ortho_gpu.ready() and ortho_gpu.serves(source):
         return _on_gpu(source, backward, resampling, scale, shift)
     image = np.zeros((grid.height, grid.width, *pixels.shape[2:]), pixels.dtype)
     mask = np.zeros((grid.height, grid.width), np.bool_)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onboard.place.backward_map import OUTSIDE_PX, BackwardMap
+from onboard.place.backward_map import BackwardMap
+from onboard.place.direct_map import OUTSIDE_PX
 from onboard.place.ortho_resample import MAX_CHANNELS, ImageResampling
 from onboard.records import Bools, Image, Ints
 

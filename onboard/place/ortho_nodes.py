@@ -1,15 +1,21 @@
-"""Builds backward maps: nodes on DEM posts, subdivided where the surface asks for it."""
+"""Builds backward maps: nodes on DEM posts, subdivided to at most 20 output pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onboard.place.backward_map import BackwardMap
+from onboard.place.direct_map import DirectMap
 from onboard.place.grid import Grid
 from onboard.place.horizon import Horizon, sweep_horizon
-from onboard.place.node_axis import LEAST_NODE_PX, MAX_NODE_PX, NodeAxis, post_axis
+from onboard.place.node_axis import MAX_NODE_PX, NodeAxis, post_axis
 from onboard.place.ortho_view import FrameView
-from onboard.place.post_surface import DemResampling, Surface, surface_of
+from onboard.place.post_surface import (
+    CubicSurface,
+    DemResampling,
+    Surface,
+    surface_of,
+)
 from onboard.place.surface import GridTerrain
 from onboard.records import Bools, Floats
 
@@ -18,56 +24,58 @@ Nodes = tuple[Floats, Floats, Floats]
 
 LINEAR_TOLERANCE_PX = 0.25
 """Cells that would deviate more on a bilinear surface are evaluated pixel by pixel."""
-CUBIC_TOLERANCE_PX = 0.1
-"""Posts are subdivided until the map of a cubic surface deviates no more in most cells; the others
-are evaluated pixel by pixel."""
-MAX_HALVINGS = 3
+NOTHING_PX = 1.0e-3
+"""What a direct map lacks at the nodes is left out below this."""
 NODES_AT_ONCE = 60_000
-FEW = 0.15
 
 
 def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> BackwardMap:
     """Returns the backward map of a frame onto a grid, nodes on the terrain's posts."""
     surface = surface_of(view.terrain, dem_resampling)
     columns, rows = _axes(view.terrain, grid)
-    if dem_resampling == "cubic" and isinstance(view.terrain, GridTerrain):
-        columns, rows, (uv, distance, z), bent = _subdivide(view, grid, surface, columns, rows)
+    uv, distance, z = _evaluate(view, grid, surface, columns, rows)
+    exact = _mixed_cells(uv)
+    direct, rest = None, None
+    if isinstance(surface, CubicSurface):
+        direct, rest = _direct(view, grid, surface, columns, rows, uv, z)
+        x, y = (0.5 * (axis.at_px[1:] + axis.at_px[:-1]) for axis in (columns, rows))
+        exact |= surface.by_voids(grid.x0_m + grid.gsd_m * x, grid.y0_m - grid.gsd_m * y)
+        exact |= direct is None  # a fisheye is no pinhole: every pixel by itself
     else:
-        uv, distance, z = _evaluate(view, grid, surface, columns, rows)
-        bent = np.zeros((len(z) - 1, z.shape[1] - 1), np.bool_)
-    exact = bent | _mixed_cells(uv) | (_deviation_px(uv, distance) > LINEAR_TOLERANCE_PX)
+        exact |= _deviation_px(uv, distance) > LINEAR_TOLERANCE_PX
     horizon, hidden = _hidden(view, grid, columns, rows, z)
     near = _worth(np.ones_like(exact), view, uv)
     exact &= near
-    return BackwardMap(view, grid, surface, columns, rows, uv, horizon, hidden, near, exact)
+    return BackwardMap(
+        view, grid, surface, columns, rows, uv, horizon, hidden, near, exact, direct, rest
+    )
 
 
-def _subdivide(
-    view: FrameView, grid: Grid, surface: Surface, columns: NodeAxis, rows: NodeAxis
-) -> tuple[NodeAxis, NodeAxis, Nodes, Bools]:
-    """Returns axes halved until few cells deviate, their nodes, and which cells still deviate.
-
-    Halfway between two posts a cubic may cross its chord, so each level is judged by the next.
-    """
-    columns, rows = columns.halved(grid.width), rows.halved(grid.height)
-    nodes = _evaluate(view, grid, surface, columns, rows)
-    for _ in range(MAX_HALVINGS):
-        if _smallest(columns, rows) < 2.0 * LEAST_NODE_PX:
-            columns, rows = NodeAxis.pixels(grid.width), NodeAxis.pixels(grid.height)
-            nodes = _evaluate(view, grid, surface, columns, rows)
-            return columns, rows, nodes, np.zeros_like(nodes[1][1:, 1:], np.bool_)
-        finer = columns.halved(grid.width), rows.halved(grid.height)
-        fine = _evaluate(view, grid, surface, *finer)
-        off = _halving_deviation_px(nodes[0], fine[0])
-        bent = _worth(off > CUBIC_TOLERANCE_PX, view, nodes[0])
-        (columns, rows), nodes = finer, fine
-        if bent.mean() <= FEW:
-            break
-    return columns, rows, nodes, np.repeat(np.repeat(bent, 2, axis=0), 2, axis=1)
-
-
-def _smallest(columns: NodeAxis, rows: NodeAxis) -> float:
-    return float(min(np.diff(columns.at_px).min(), np.diff(rows.at_px).min()))
+def _direct(
+    view: FrameView,
+    grid: Grid,
+    surface: CubicSurface,
+    columns: NodeAxis,
+    rows: NodeAxis,
+    uv: Floats,
+    z: Floats,
+) -> tuple[DirectMap | None, Floats | None]:
+    """Returns the direct map, and what it lacks at the nodes."""
+    x = grid.x0_m + grid.gsd_m * np.arange(grid.width, dtype=np.float64)
+    y = grid.y0_m - grid.gsd_m * np.arange(grid.height, dtype=np.float64)
+    direct = DirectMap.of(view, grid, surface.lines(x, y))
+    if direct is None:
+        return None, None
+    at_x, at_y = columns.at_px.astype(np.float32), rows.at_px.astype(np.float32)
+    by_column = direct.column[:, -1:] / np.float32(max(grid.width - 1, 1)) * at_x
+    start = direct.row[:, :1]
+    by_row = start + (direct.row[:, -1:] - start) / np.float32(max(grid.height - 1, 1)) * at_y
+    height = (z - direct.lines.base_m).astype(np.float32)
+    rest = uv - direct.at(by_row[:, :, None], by_column[:, None, :], height)
+    rest[
+        ~(np.isfinite(rest).all(axis=-1) & view.camera.inside(uv.reshape(-1, 2)).reshape(z.shape))
+    ] = 0
+    return direct, (rest if np.abs(rest).max(initial=0.0) > NOTHING_PX else None)
 
 
 def _axes(terrain: object, grid: Grid) -> tuple[NodeAxis, NodeAxis]:
@@ -112,18 +120,6 @@ def _deviation_px(uv: Floats, distance: Floats) -> Floats:
         move = np.hypot(*np.moveaxis(uv[corner[one]] - uv[corner[two]], -1, 0))
         worst = np.fmax(worst, np.abs(a - b) / (2.0 * (a + b)) * move)
     return worst
-
-
-def _halving_deviation_px(coarse: Floats, fine: Floats) -> Floats:
-    """Returns (r − 1, c − 1) how far interpolated coarse nodes stray from the fine, pixels."""
-    guess = np.empty_like(fine)
-    guess[::2, ::2] = coarse
-    guess[1::2, ::2] = (coarse[1:] + coarse[:-1]) / 2.0
-    guess[:, 1::2] = (guess[:, :-1:2] + guess[:, 2::2]) / 2.0
-    off = np.nan_to_num(np.hypot(*np.moveaxis(guess - fine, -1, 0)))
-    edges_y = np.maximum(off[1::2, :-1:2], off[1::2, 2::2])
-    edges_x = np.maximum(off[:-1:2, 1::2], off[2::2, 1::2])
-    return np.asarray(np.maximum(np.maximum(edges_y, edges_x), off[1::2, 1::2]))
 
 
 def _mixed_cells(uv: Floats) -> Bools:

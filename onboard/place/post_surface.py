@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onboard.place.surface import GridTerrain, Terrain
 from onboard.records import Bools, Floats, Ints
@@ -123,10 +124,83 @@ class CubicSurface:
             out[np.isnan(LinearSurface(t).lattice_m(x_m, y_m))] = np.nan
         return out
 
+    def lines(self, x_m: Floats, y_m: Floats) -> CubicLines:
+        """Returns the heights on a lattice as they are made from.
+
+        Weights that fall beyond the edge go to the posts inside, along each axis by itself. Beside
+        voids, where weights are no product of two axes, the heights are wrong: see ``by_voids``.
+        """
+        t = self.terrain
+        j, u, in_x = _place((np.asarray(x_m) - t.x0) / t.dx, t.z.shape[1])
+        i, v, in_y = _place((np.asarray(y_m) - t.y0) / t.dy, t.z.shape[0])
+        wx, column = _inside(keys_weights(u), j, t.z.shape[1])
+        wy, row = _inside(keys_weights(v), i, t.z.shape[0])
+        first, last = int(row.min(initial=0)), int(row.max(initial=0))
+        base = float(np.mean(t.z_range))
+        posts = np.nan_to_num(t.z[first : last + 1] - base).astype(np.float32)
+        lines = np.zeros((len(posts), len(j)), np.float32)
+        for k in range(4):
+            lines += posts[:, column[:, k]] * wx[:, k].astype(np.float32)
+        lines[:, ~in_x] = np.nan
+        return CubicLines(lines, base, row - first, wy.astype(np.float32), i, in_y)
+
+    def by_voids(self, x_m: Floats, y_m: Floats) -> Bools:
+        """Returns (len(y), len(x)) True where a post that the cubic takes is void."""
+        t = self.terrain
+        if not t.voids:
+            return np.zeros((len(y_m), len(x_m)), np.bool_)
+        near = np.lib.stride_tricks.sliding_window_view(np.pad(np.isnan(t.z), (1, 2)), (4, 4))
+        touched = np.asarray(near.any(axis=(2, 3)))
+        j, _, _ = _place((np.asarray(x_m) - t.x0) / t.dx, t.z.shape[1])
+        i, _, _ = _place((np.asarray(y_m) - t.y0) / t.dy, t.z.shape[0])
+        return np.asarray(touched[np.ix_(i, j)])
+
     def _padded(self) -> tuple[Floats, Floats]:
         """Returns heights (0 where void) and 1 where there is one, with a rim of two posts."""
         known = np.pad(np.isfinite(self.terrain.z).astype(np.float64), 2)
         return np.pad(np.nan_to_num(self.terrain.z), 2), known
+
+
+@dataclass(frozen=True)
+class CubicLines:
+    """Heights on a lattice, convolved along x, to be convolved along y strip by strip.
+
+    Attributes:
+        lines: (posts, width) heights above ``base_m`` along each row of posts.
+        base_m: What they are above.
+        row: (height, 4) which lines each lattice row is made from.
+        weight: (height, 4) with which weights.
+        cell: (height,) equal for rows that are made from the same lines, in runs.
+        inside: (height,) False where the row lies beyond the posts.
+    """
+
+    lines: NDArray[np.float32]
+    base_m: float
+    row: Ints
+    weight: NDArray[np.float32]
+    cell: Ints
+    inside: Bools
+
+    def between(self, rows: slice, cols: slice) -> NDArray[np.float32]:
+        """Returns (rows, cols) heights above ``base_m``; NaN beyond the posts."""
+        out = np.empty((rows.stop - rows.start, cols.stop - cols.start), np.float32)
+        cells = self.cell[rows]
+        starts = np.flatnonzero(np.diff(cells, prepend=cells[0] - 1))
+        for a, b in zip(starts, [*starts[1:], len(cells)], strict=True):
+            at = rows.start + a
+            np.matmul(
+                self.weight[at : rows.start + b], self.lines[self.row[at], cols], out=out[a:b]
+            )
+        out[~self.inside[rows]] = np.nan
+        return out
+
+
+def _inside(weights: Floats, before: Ints, posts: int) -> tuple[Floats, Ints]:
+    """Returns weights (n, 4) of posts that are there, weighted up, and which posts (n, 4)."""
+    post = before[:, None] + np.arange(-1, 3)
+    there = (post >= 0) & (post < posts)
+    kept = np.where(there, weights, 0.0)
+    return kept / kept.sum(axis=1, keepdims=True), np.clip(post, 0, posts - 1)
 
 
 def keys_weights(t: Floats) -> Floats:
