@@ -20,7 +20,7 @@ from onboard.place.surface import GridTerrain
 from onboard.records import Bools, Floats
 
 Nodes = tuple[Floats, Floats, Floats]
-"""Source pixels (r, c, 2), slant ranges (r, c), heights (r, c)."""
+"""Source pixels (r, c, 2), depths (r, c), heights (r, c)."""
 
 LINEAR_TOLERANCE_PX = 0.25
 """Cells that would deviate more on a bilinear surface are evaluated pixel by pixel."""
@@ -33,7 +33,7 @@ def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> Bac
     """Returns the backward map of a frame onto a grid, nodes on the terrain's posts."""
     surface = surface_of(view.terrain, dem_resampling)
     columns, rows = _axes(view.terrain, grid)
-    uv, distance, z = _evaluate(view, grid, surface, columns, rows)
+    uv, depth, z = _evaluate(view, grid, surface, columns, rows)
     exact = _mixed_cells(uv)
     direct, rest = None, None
     if isinstance(surface, CubicSurface):
@@ -42,7 +42,7 @@ def build_map(view: FrameView, grid: Grid, dem_resampling: DemResampling) -> Bac
         exact |= surface.by_voids(grid.x0_m + grid.gsd_m * x, grid.y0_m - grid.gsd_m * y)
         exact |= direct is None  # a fisheye is no pinhole: every pixel by itself
     else:
-        exact |= _deviation_px(uv, distance) > LINEAR_TOLERANCE_PX
+        exact |= _deviation_px(uv, depth) > LINEAR_TOLERANCE_PX
     horizon, hidden = _hidden(view, grid, columns, rows, z)
     near = _worth(np.ones_like(exact), view, uv)
     exact &= near
@@ -91,23 +91,23 @@ def _axes(terrain: object, grid: Grid) -> tuple[NodeAxis, NodeAxis]:
 def _evaluate(
     view: FrameView, grid: Grid, surface: Surface, columns: NodeAxis, rows: NodeAxis
 ) -> Nodes:
-    """Returns source pixels (r, c, 2), slant ranges (r, c) and heights (r, c) at the nodes."""
+    """Returns source pixels (r, c, 2), depths (r, c) and heights (r, c) at the nodes."""
     x = grid.x0_m + grid.gsd_m * columns.at_px
     y = grid.y0_m - grid.gsd_m * rows.at_px
     uv = np.empty((len(y), len(x), 2))
-    distance, z = np.empty((len(y), len(x))), np.empty((len(y), len(x)))
+    depth, z = np.empty((len(y), len(x))), np.empty((len(y), len(x)))
     rows_at_once = max(1, NODES_AT_ONCE // len(x))
     for first in range(0, len(y), rows_at_once):
         part = np.s_[first : first + rows_at_once]
         heights = surface.lattice_m(x, y[part])
         xs, ys = np.meshgrid(x, y[part])
-        there, away = view.to_pixel_and_range(xs.ravel(), ys.ravel(), heights.ravel())
-        uv[part], distance[part] = there.reshape(*heights.shape, 2), away.reshape(heights.shape)
+        there, deep = view.to_pixel_and_depth(xs.ravel(), ys.ravel(), heights.ravel())
+        uv[part], depth[part] = there.reshape(*heights.shape, 2), deep.reshape(heights.shape)
         z[part] = heights
-    return uv, distance, z
+    return uv, depth, z
 
 
-def _deviation_px(uv: Floats, distance: Floats) -> Floats:
+def _deviation_px(uv: Floats, depth: Floats) -> Floats:
     """Returns (r − 1, c − 1) how far linear interpolation goes astray in each cell, pixels.
 
     Halfway along a straight line in space from depth a to depth b, a projection stands
@@ -116,7 +116,7 @@ def _deviation_px(uv: Floats, distance: Floats) -> Floats:
     worst = np.zeros((uv.shape[0] - 1, uv.shape[1] - 1))
     corner = [np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, :-1], np.s_[1:, 1:]]
     for one, two in ((0, 1), (0, 2), (1, 3), (2, 3), (0, 3), (1, 2)):
-        a, b = distance[corner[one]], distance[corner[two]]
+        a, b = depth[corner[one]], depth[corner[two]]
         move = np.hypot(*np.moveaxis(uv[corner[one]] - uv[corner[two]], -1, 0))
         worst = np.fmax(worst, np.abs(a - b) / (2.0 * (a + b)) * move)
     return worst

@@ -78,17 +78,17 @@ class FrameView:
             y_m: (n,) map y.
             z_m: (n,) height in the terrain's datum; NaN where there is no ground.
         """
-        return self.to_pixel_and_range(x_m, y_m, z_m)[0]
+        return self.to_pixel_and_depth(x_m, y_m, z_m)[0]
 
-    def to_pixel_and_range(self, x_m: Floats, y_m: Floats, z_m: Floats) -> tuple[Floats, Floats]:
-        """Returns source pixels (n, 2) and slant ranges (n,), metres, of ground points."""
+    def to_pixel_and_depth(self, x_m: Floats, y_m: Floats, z_m: Floats) -> tuple[Floats, Floats]:
+        """Returns source pixels (n, 2) and depths (n,) along the optical axis, metres."""
         ned = self.ned_from_centre(x_m, y_m, z_m)
         uv = self.camera.project(ned @ self.r_cam_ned.T)
         if self.rolls:
             for _ in range(ROW_STEPS):
                 t = np.nan_to_num(row_time_s(uv[:, 1], self.rig))
                 uv = self.camera.project(self._at_time(ned, t) @ self.r_cam_ned.T)
-        return uv, np.sqrt(np.einsum("ij,ij->i", ned, ned))
+        return uv, np.abs(ned @ self.r_cam_ned[2])
 
     def ned_from_centre(self, x_m: Floats, y_m: Floats, z_m: Floats) -> Floats:
         """Returns (n, 3) local NED vectors from the middle row's centre to ground points.
