@@ -336,6 +336,7 @@ def _listen(telemetry: LiveTelemetry, link_text: str) -> Iterator[Check]:
     text += f"; not known to it: {', '.join(refused)}" if refused else ""
     todo = "wait for a position fix; raise the port's rates" if level != "ok" else ""
     yield Check("telemetry", level, text, todo, "hardware")
+    _wait(lambda: _clock_sigma_s(telemetry) <= CLOCK_GOOD_S, LINK_S)
     yield _check_clock(telemetry)
     _, utc = telemetry.clock.utc_from_boot(telemetry.clock.newest_boot_s)
     if str(utc) == "none":
@@ -344,8 +345,12 @@ def _listen(telemetry: LiveTelemetry, link_text: str) -> Iterator[Check]:
         yield Check("GPS time", "ok", str(utc))
 
 
+def _clock_sigma_s(telemetry: LiveTelemetry) -> float:
+    return telemetry.clock.boot_from_mono(time.monotonic_ns())[1]
+
+
 def _check_clock(telemetry: LiveTelemetry) -> Check:
-    _, sigma_s = telemetry.clock.boot_from_mono(time.monotonic_ns())
+    sigma_s = _clock_sigma_s(telemetry)
     if not math.isfinite(sigma_s):
         return Check("clocks", "fail", "not tied", "the autopilot sends no times", "hardware")
     good = sigma_s <= CLOCK_GOOD_S

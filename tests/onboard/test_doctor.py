@@ -90,7 +90,7 @@ def test_everything_at_the_vehicle(tmp_path, monkeypatch):
         aircraft.stop()
     assert {n: c.detail for n, c in found.items() if c.level == "fail"} == {}
     assert "320 x 240" in found["camera"].detail
-    assert found["clocks"].level == "ok"
+    assert found["clocks"].level == "ok", found["clocks"]
     assert found["GPS time"].detail == "gps"
     assert found["link"].detail == "vehicle 1, disarmed"
     assert set(aircraft.heard) <= {"HEARTBEAT", "TIMESYNC", "COMMAND_LONG"}
