@@ -101,6 +101,10 @@ FLAG_CODES: dict[str, FlagCode] = {
         "It is dark or blank (lens cap, night, exposure failure).",
         "take the lens cap off, check exposure; it does not count as a look",
     ),
+    "cut_short": FlagCode(
+        "Its telemetry ends before it says what its neighbours say: the file was cut or damaged.",
+        "take the file from the drone's card again; give a pose table (--poses) for this frame",
+    ),
     "no_time": FlagCode(
         "No time could be found for it.",
         "add it to times.csv (frame,t_boot_s or frame,t_utc_s)",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +39,7 @@ class SrtRow:
         alt_m_takeoff: Height above take-off.
         ypr_deg: Gimbal yaw, pitch, roll; NaN where not said.
         t_local_s: Local time as if it were UTC.
+        said: Which of ``position``, ``height``, ``gimbal`` its text has, void values too.
     """
 
     t_s: float
@@ -46,6 +49,7 @@ class SrtRow:
     alt_m_takeoff: float = math.nan
     ypr_deg: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     t_local_s: float = math.nan
+    said: frozenset[str] = frozenset()
 
 
 def read_srt(path: Path) -> tuple[list[SrtRow], int]:
@@ -77,7 +81,7 @@ def _row(block: str) -> SrtRow | None:
         return None
     lat, lon = _position(block)
     relative = RELATIVE.search(block)
-    return SrtRow(
+    row = SrtRow(
         t_s=_timecode(code),
         lat_deg=lat,
         lon_deg=lon,
@@ -86,6 +90,19 @@ def _row(block: str) -> SrtRow | None:
         ypr_deg=_gimbal(block),
         t_local_s=_moment(moment),
     )
+    has = {
+        "position": GPS.search(block) or (LATITUDE.search(block) and LONGITUDE.search(block)),
+        "height": math.isfinite(row.alt_m) or relative,
+        "gimbal": math.isfinite(row.ypr_deg[0]),
+    }
+    return replace(row, said=frozenset(name for name, found in has.items() if found))
+
+
+def cut_short(rows: Sequence[SrtRow]) -> list[bool]:
+    """Returns, for each subtitle, whether it lacks what more than half of them say."""
+    counts = Counter(name for row in rows for name in row.said)
+    usual = {name for name, n in counts.items() if 2 * n > len(rows)}
+    return [bool(usual - row.said) for row in rows]
 
 
 def _position(block: str) -> tuple[float, float]:
@@ -152,6 +169,5 @@ def _timed(rows: list[SrtRow]) -> list[SrtRow]:
     for i, row in enumerate(rows):
         by_clock = row.t_local_s - start
         t_s = row.t_s if math.isfinite(row.t_s) else by_clock
-        values = (row.lat_deg, row.lon_deg, row.alt_m, row.alt_m_takeoff, row.ypr_deg)
-        timed.append(SrtRow(t_s if math.isfinite(t_s) else float(i), *values, row.t_local_s))
+        timed.append(replace(row, t_s=t_s if math.isfinite(t_s) else float(i)))
     return timed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.errors import DatumError
 from calibration.geodesy import to_ellipsoid_m
@@ -27,7 +28,7 @@ from onboard.sources.exif import utc_of_name
 from onboard.sources.frame_times import TIMES_CSV, FrameTimes, read_times_csv, times_from_utc
 from onboard.sources.logged import poses_from_log
 from onboard.sources.source import VIDEO_SUFFIXES, Flag, Placement, flag, placed
-from onboard.sources.srt import SrtRow, read_srt
+from onboard.sources.srt import SrtRow, cut_short, read_srt
 from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES, read_telemetry
 
 GPMF_MARK = b"GoPro MET"
@@ -183,8 +184,9 @@ class SubtitledVideo(_VideoSource):
         index = np.flatnonzero(np.isfinite(values).all(axis=1))
         no_height = np.isnan(values[:, 2]) & np.isfinite(values[:, 0])
         for i in np.flatnonzero(no_height):
-            missing = flag(self.names[i], "no_height")
-            self.flagged += [missing] if missing not in self.flagged else []
+            if flag(self.names[i], "cut_short") not in self.flagged:
+                missing = flag(self.names[i], "no_height")
+                self.flagged += [missing] if missing not in self.flagged else []
         lat, lon, alt_m = values[index, 0], values[index, 1], values[index, 2]
         if datum in ("egm96", "egm2008"):
             alt_m, datum = to_ellipsoid_m(alt_m, datum, lat, lon), "ellipsoid"
@@ -212,15 +214,25 @@ class SubtitledVideo(_VideoSource):
         values = self._at_frames("same")
         no_position = ~np.all(np.isfinite(values[:, :2]), axis=1)
         no_attitude = ~np.all(np.isfinite(values[:, 3:]), axis=1) & ~no_position
-        for name, missing in zip(self.names, no_position, strict=True):
-            if missing:
-                self.flagged.append(flag(name, "no_gps"))
+        told = ~no_attitude.all()
         if no_attitude.sum() > 1 and np.all(no_attitude | no_position):
             self.notes.append("this dialect says no gimbal attitude: give --poses to place frames")
-        else:
-            for name, missing in zip(self.names, no_attitude, strict=True):
-                if missing:
-                    self.flagged.append(flag(name, "no_attitude"))
+            told = False
+        cut = self._at_rows(np.array(cut_short(self.rows)))
+        void = self._at_rows(np.array(["position" in row.said for row in self.rows]))
+        for i, name in enumerate(self.names):
+            if cut[i]:
+                self.flagged.append(flag(name, "cut_short"))
+            elif no_position[i]:
+                self.flagged.append(flag(name, "gps_void" if void[i] else "no_gps"))
+            elif no_attitude[i] and told:
+                self.flagged.append(flag(name, "no_attitude"))
+
+    def _at_rows(self, said: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns whether either of the subtitles around each frame says it."""
+        b = bracket(np.array([r.t_s for r in self.rows]), self.t_s)
+        on_row = self.t_s == np.array([r.t_s for r in self.rows])[b.before]
+        return np.asarray(said[b.before] | (said[b.after] & ~on_row))
 
 
 def open_video(at: Path, alt_datum: HeightDatum | None, step_s: float) -> _OpenVideo:
