@@ -1,4 +1,4 @@
-"""Recorded telemetry: MAVLink ``.tlog`` and ArduPilot ``.bin``/``.log`` into one pose buffer."""
+"""Recorded telemetry: MAVLink ``.tlog``, ArduPilot ``.bin``/``.log``, PX4 ``.ulg``: one buffer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pymavlink.dialects.v20 import ardupilotmega as dialect
 from onboard.clocks import UTC_SANE_S
 from onboard.sources.dataflash import take_dataflash
 from onboard.sources.decoded import Telemetry
-from onboard.sources.errors import DamagedTelemetryError, NotReadYetError, UnknownSourceError
+from onboard.sources.errors import DamagedTelemetryError, UnknownSourceError
 from onboard.sources.telemetry import HANDLERS, apply_message, resolve_events
+from onboard.sources.ulog import take_ulog
 
 STAMP_BYTES = 8
 MAGIC_1, MAGIC_2 = 0xFE, 0xFD
@@ -30,23 +31,23 @@ def read_telemetry(path: Path) -> Telemetry:
 
     Raises:
         DamagedTelemetryError: It cannot be read, or holds no attitude or position.
-        NotReadYetError: A kind of log that is not read yet.
+        UnknownSourceError: It is no kind of log that is known.
     """
     suffix = path.suffix.lower()
-    if suffix == ".ulg":
-        raise NotReadYetError(f"{path}: PX4 .ulg logs are not read yet", "give its .tlog instead")
     telemetry = Telemetry(path)
     if suffix == ".tlog":
         _take_tlog(telemetry)
     elif suffix in (".bin", ".log"):
         take_dataflash(telemetry)
+    elif suffix == ".ulg":
+        take_ulog(telemetry)
     else:
-        raise UnknownSourceError(f"{path} is no telemetry log", "give a .tlog or .bin")
+        raise UnknownSourceError(f"{path} is no telemetry log", "give a .tlog, .bin or .ulg")
     if telemetry.messages == 0:
         raise DamagedTelemetryError(
             f"{path} holds no telemetry that can be read ({telemetry.skipped_bytes} bytes skipped)",
-            "check that it is a MAVLink .tlog or an ArduPilot .bin, not cut to nothing, not from "
-            "firmware that logged attitudes without a time",
+            "check that it is a MAVLink .tlog, an ArduPilot .bin or a PX4 .ulg, not cut to "
+            "nothing, not from firmware that logged attitudes without a time",
         )
     telemetry.events = resolve_events(telemetry.events, telemetry.clock)
     telemetry.notes += telemetry.buffer.notes

@@ -483,7 +483,6 @@ def test_a_video_with_subtitles(clip: Path) -> None:
         ("imagery/gopro_karma_video/karma.mp4", NotReadYetError),
         ("imagery/gopro_karma_video/karma.raw", NotReadYetError),
         ("imagery/misb_klv/DynamicOnlyMISMMSPacketData.bin", NotReadYetError),
-        ("flights/pyulog_sample_log_small.ulg", NotReadYetError),
         ("flights", SourceError),
         ("geology/cloncurry_iocg", UnknownSourceError),
         ("nowhere", UnknownSourceError),

@@ -11,11 +11,13 @@ import pytest
 from pymavlink.dialects.v20 import ardupilotmega as m2
 
 from calibration.geodesy import geoid_m
-from calibration.rotations import r_from_quat, rot_log
+from calibration.rig import Mount, Rig
+from calibration.rotations import r_from_quat, rot_log, ypr_from_r, ypr_from_r_ned_cam
 from onboard.clocks import BootClock
 from onboard.place.trajectory import PoseBuffer
 from onboard.sources import telemetry_log
-from onboard.sources.errors import DamagedTelemetryError, NotReadYetError
+from onboard.sources.errors import DamagedTelemetryError
+from onboard.sources.source import nadir_rig
 from onboard.sources.telemetry import UINT32, CameraEvent, apply_message, stamp_to_boot
 from onboard.sources.telemetry_log import read_telemetry, read_tlog
 
@@ -292,5 +294,75 @@ def test_dataflash(shared_data: Path) -> None:
     assert poses.lat_deg[0] == pytest.approx(-35.36263, abs=1e-5)
     with pytest.raises(DamagedTelemetryError, match="no telemetry that can be read"):
         read_telemetry(shared_data / "flights/ap_LogAnalyzer_robert_lefebvre_octo_PM.log")
-    with pytest.raises(NotReadYetError, match="ulg"):
-        read_telemetry(shared_data / "flights/pyulog_sample_log_small.ulg")
+
+
+def test_ulog(shared_data: Path, tmp_path: Path) -> None:
+    """PX4's own fields are the check: its heading, and its receiver's fixes."""
+    from pyulog import ULog
+
+    path = shared_data / "flights/pyulog_sample_log_small.ulg"
+    log = read_telemetry(path)
+    own = {data.name: data.data for data in ULog(str(path)).data_list}
+    local, fixes = own["vehicle_local_position"], own["vehicle_gps_position"]
+    t_s = local["timestamp"][5:-5:20] * 1e-6
+    poses = log.buffer.pose_at(t_s, [str(t) for t in t_s], None)
+    yaw = ypr_from_r(poses.r_ned_body)[0]
+    turned = np.angle(np.exp(1j * (yaw - local["heading"][5:-5:20])))
+    assert np.degrees(np.abs(turned)).max() < 0.5
+    at_fix = log.buffer.pose_at(fixes["timestamp"][2:-2] * 1e-6, map(str, range(28)), None)
+    north_m = (at_fix.lat_deg - fixes["lat"][2:-2] * 1e-7) * 111_200.0
+    shrink = np.cos(np.radians(at_fix.lat_deg))
+    east_m = (at_fix.lon_deg - fixes["lon"][2:-2] * 1e-7) * 111_200.0 * shrink
+    assert np.median(np.hypot(north_m, east_m)) < 1.5
+    assert any("dropped out" in note for note in log.notes)
+    utc_s, _ = log.clock.utc_from_boot(fixes["timestamp"][10] * 1e-6)
+    assert utc_s == pytest.approx(fixes["time_utc_usec"][10] * 1e-6, abs=0.5)
+    whole = path.read_bytes()
+    (tmp_path / "cut.ulg").write_bytes(whole[: len(whole) // 2])
+    cut = read_telemetry(tmp_path / "cut.ulg")
+    assert 0 < cut.messages < log.messages
+    for spoilt in (b"", b"ULog", whole[:15], bytes(4000)):
+        (tmp_path / "bad.ulg").write_bytes(spoilt)
+        with pytest.raises(DamagedTelemetryError) as error:
+            read_telemetry(tmp_path / "bad.ulg")
+        assert error.value.exit_code == 4
+
+
+def test_ulog_of_newer_firmware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PX4 1.14 says fixes in degrees; camera events and the gimbal's attitude are taken."""
+    t_us = np.arange(1, 400) * 50_000
+    level = {"timestamp": t_us, "q[0]": 1.0, "q[1]": 0.0, "q[2]": 0.0, "q[3]": 0.0}
+    down = {"q[0]": np.sqrt(0.5), "q[2]": -np.sqrt(0.5)}
+    at = {"lat": 47.4, "lon": 8.5, "alt": 500.0, "vel_n": 5.0, "vel_e": 0.0, "vel_d": 0.0}
+    fix = {"latitude_deg": 47.4, "longitude_deg": 8.5, "altitude_msl_m": 502.0}
+    fix |= {"altitude_ellipsoid_m": 550.0, "eph": 0.4, "epv": 0.8, "fix_type": 6}
+    topics = {
+        "vehicle_attitude": level,
+        "vehicle_global_position": {"timestamp": t_us, **at},
+        "sensor_gps": {"timestamp": t_us, **fix, "time_utc_usec": 1.7e15 + t_us},
+        "gimbal_device_attitude_status": {**level, **down, "device_flags": 16},
+        "camera_trigger": {"timestamp": t_us[::40], "seq": np.arange(10), "feedback": 0},
+        "camera_capture": {"timestamp": t_us[::40] + 9, "seq": np.arange(10)},
+    }
+
+    class Data:
+        def __init__(self, name: str, columns: dict[str, object]) -> None:
+            n = len(np.atleast_1d(columns["timestamp"]))
+            self.name, self.multi_id = name, 0
+            self.data = {k: np.broadcast_to(v, n).copy() for k, v in columns.items()}
+
+    class Log:
+        file_corruption, dropouts = False, ()
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.data_list = [Data(name, columns) for name, columns in topics.items()]
+
+    monkeypatch.setattr("pyulog.ULog", Log)
+    (tmp_path / "x.ulg").touch()
+    log = read_telemetry(tmp_path / "x.ulg")
+    assert [e.kind for e in log.events].count("feedback") == 10
+    rig = Rig(nadir_rig().camera, Mount("gimbal", np.eye(3)))
+    poses = log.buffer.pose_at([10.0], ["a"], rig)
+    assert poses.alt_m[0] == pytest.approx(550.0, abs=0.01)
+    assert np.degrees(ypr_from_r_ned_cam(poses.r_ned_cam)[1][0]) == pytest.approx(-90.0)
+    assert poses.sigma_enu_m[0, 0] < 0.5
