@@ -5,16 +5,14 @@ GossanError
 │   └── SourceError             a source, or a part of it, that cannot be used
 │       ├── UnknownSourceError      nothing in it that is known
 │       └── FrameTimeError          frames that no time can be found for
-├── DamagedDataError
-│   ├── DamagedFrame            an image that cannot be decoded
-│   └── DamagedTelemetryError   a log that cannot be read
-└── NotBuiltError
-    └── NotReadYetError         a kind of source that is known and not read yet
+└── DamagedDataError
+    ├── DamagedFrame            an image that cannot be decoded
+    └── DamagedTelemetryError   a log that cannot be read
 """
 
 from __future__ import annotations
 
-from gossan.errors import DamagedDataError, NotBuiltError, UserError
+from gossan.errors import DamagedDataError, UserError
 
 
 class SourceError(UserError):
@@ -35,7 +33,3 @@ class DamagedFrame(DamagedDataError):  # noqa: N818 - named so in the interface
 
 class DamagedTelemetryError(DamagedDataError):
     """A telemetry log that cannot be read."""
-
-
-class NotReadYetError(NotBuiltError):
-    """A kind of source that is known and not read yet."""

@@ -9,7 +9,9 @@ import numpy as np
 
 from calibration.rig import Rig
 from onboard.records import Frame, Poses
+from onboard.sources.decoded import Telemetry
 from onboard.sources.frame_times import FrameTimes, events_of_one_kind
+from onboard.sources.gpmf import is_gpmf, read_gpmf
 from onboard.sources.logged import poses_from_log
 from onboard.sources.pixels import load_pixels
 from onboard.sources.source import Flag
@@ -22,17 +24,17 @@ class EventSource:
     kind = "a telemetry log without frames"
     has_telemetry = True
 
-    def __init__(self, log: Path) -> None:
-        self.name = log.name
-        self.telemetry: Path | None = log
-        self.log = read_telemetry(log)
+    def __init__(self, log: Telemetry) -> None:
+        self.name = log.path.name
+        self.telemetry: Path | None = log.path
+        self.log = log
         self.flagged: list[Flag] = []
         events = events_of_one_kind(self.log.events)
         self.notes: list[str] = [*self.log.notes, f"{len(events)} camera events, no frames"]
         stamps = np.array([e.t_boot_s for e in events])
         epoch = events[0].epoch if events else -1
         self.times = FrameTimes(stamps, epoch, "camera events")
-        self._names = [f"{log.stem}_{e.img_idx:05d}" for e in events]
+        self._names = [f"{log.path.stem}_{e.img_idx:05d}" for e in events]
 
     def frames(self) -> Iterator[Frame]:
         """Yields one frame per camera event, without a file."""
@@ -49,5 +51,6 @@ class EventSource:
 
 
 def open_log(log: Path) -> EventSource:
-    """Returns a log's camera events as a source."""
-    return EventSource(log)
+    """Returns a log's camera events as a source; a bare GPMF track has none."""
+    gpmf = read_gpmf(log) if is_gpmf(log) else None
+    return EventSource(gpmf[0] if gpmf else read_telemetry(log))

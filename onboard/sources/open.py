@@ -7,8 +7,10 @@ from pathlib import Path
 from calibration.rig import Rig
 from onboard.records import HeightDatum, Poses
 from onboard.sources.bands import radiometric
-from onboard.sources.errors import FrameTimeError, NotReadYetError, SourceError, UnknownSourceError
+from onboard.sources.errors import FrameTimeError, SourceError, UnknownSourceError
+from onboard.sources.gpmf import is_gpmf
 from onboard.sources.logged import LoggedSource
+from onboard.sources.misb import UL_PREFIX
 from onboard.sources.opensfm import read_reconstruction
 from onboard.sources.photos import PhotoSource
 from onboard.sources.source import (
@@ -21,11 +23,10 @@ from onboard.sources.source import (
 from onboard.sources.tabled import TabledSource
 from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES
 
-KLV_KEY = bytes.fromhex("060e2b34")
 ACCEPTED = (
-    "a flight folder; photos with EXIF/XMP poses; frames or a video with a .tlog or .bin; a video "
-    "with its DJI .srt; frames with --poses POSES.csv; OpenSfM/ODM reconstruction.json or "
-    "shots.geojson; one image"
+    "a flight folder; photos with EXIF/XMP poses; frames or a video with a .tlog, .bin or .ulg; a "
+    "video with its DJI .srt, GoPro's GPMF or MISB KLV; frames with --poses POSES.csv; "
+    "OpenSfM/ODM reconstruction.json or shots.geojson; one image"
 )
 RECONSTRUCTIONS = (
     "reconstruction.json",
@@ -53,7 +54,6 @@ def open_source(
 
     Raises:
         UnknownSourceError: Nothing there that is known.
-        NotReadYetError: Known, and not read yet.
     """
     at = Path(path)
     if not at.exists():
@@ -77,16 +77,14 @@ def _open_file(
         from onboard.sources.video import open_video
 
         return open_video(at, alt_datum, video_step_s)
-    _refuse_klv(at)
-    if suffix in TELEMETRY_SUFFIXES:
+    if _is_klv(at):
+        from onboard.sources.misb_video import open_packets
+
+        return open_packets(at)
+    if suffix in TELEMETRY_SUFFIXES or is_gpmf(at):
         from onboard.sources.events import open_log
 
         return open_log(at)
-    if suffix in (".raw", ".klv"):
-        raise NotReadYetError(
-            f"{at}: bare GPMF and KLV tracks are not read yet",
-            "write its track as a pose table and give --poses",
-        )
     raise UnknownSourceError(f"{at} is no known source", f"known are {ACCEPTED}")
 
 
@@ -211,14 +209,7 @@ def _reconstruction(at: Path, folder: Path, alt_datum: HeightDatum | None) -> So
 
 def _is_klv(at: Path) -> bool:
     with at.open("rb") as file:
-        return file.read(4) == KLV_KEY
-
-
-def _refuse_klv(at: Path) -> None:
-    if _is_klv(at):
-        raise NotReadYetError(
-            f"{at}: MISB KLV is not read yet", "write its track as a pose table, give --poses"
-        )
+        return file.read(4) == UL_PREFIX
 
 
 def _deeper(at: Path) -> str:

@@ -18,7 +18,7 @@ from onboard.records import Floats, Frame, HeightDatum, Poses
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 SAMPLE_FORMAT, REAL_NUMBERS = 339, 3
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".ts", ".m4v", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".ts", ".m2ts", ".m4v", ".webm")
 
 
 class Flag(NamedTuple):

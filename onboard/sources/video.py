@@ -1,13 +1,11 @@
-"""A video as frames: with the telemetry log beside it, or with DJI's subtitles."""
+"""A video as frames: with a log or DJI's subtitles beside it, or its telemetry inside."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,96 +14,41 @@ from calibration.geodesy import to_ellipsoid_m
 from calibration.rig import Rig
 from calibration.rotations import r_ned_cam_from_ypr
 from onboard.place.hermite import bracket
-from onboard.records import Floats, Frame, HeightDatum, Image, Poses
+from onboard.records import Floats, Frame, HeightDatum, Poses
+from onboard.sources.clip import Clip, ClipSource
+from onboard.sources.decoded import Telemetry
 from onboard.sources.errors import (
-    DamagedFrame,
     DamagedTelemetryError,
     FrameTimeError,
-    NotReadYetError,
     SourceError,
 )
 from onboard.sources.exif import utc_of_name
 from onboard.sources.frame_times import TIMES_CSV, FrameTimes, read_times_csv, times_from_utc
+from onboard.sources.gpmf import read_gpmf
 from onboard.sources.logged import poses_from_log
-from onboard.sources.source import VIDEO_SUFFIXES, Flag, Placement, flag, placed
+from onboard.sources.misb_video import MisbSource, open_stream
+from onboard.sources.source import VIDEO_SUFFIXES, Placement, flag, placed
 from onboard.sources.srt import SrtRow, cut_short, read_srt
 from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES, read_telemetry
 
-GPMF_MARK = b"GoPro MET"
-SCAN_BYTES = 1 << 24
 
+class LoggedVideo(ClipSource):
+    """A video with a telemetry log, or with telemetry inside.
 
-class Clip:
-    """The frames of a video file at steps of time, decoded forwards.
-
-    Raises:
-        DamagedFrame: The file cannot be opened as a video.
+    Args:
+        clip: The video.
+        log: Its telemetry.
+        times: The frames' times on the telemetry's clock.
+        kind: Which kind of source, for people.
     """
 
-    def __init__(self, path: Path, step_s: float) -> None:
-        self.path = path
-        self._capture = cv2.VideoCapture(str(path))
-        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        if not self._capture.isOpened() or not self.fps > 0 or count <= 0:
-            raise DamagedFrame(f"cannot open {path} as a video", "copy it again from the card")
-        every = max(round(step_s * self.fps), 1)
-        self.index = list(range(0, count, every))
-        self.names = [f"{path.stem}_{i:06d}.jpg" for i in self.index]
-        self._next = 0
-
-    def times_s(self) -> Floats:
-        """Returns the (n,) times of the frames in the video."""
-        return np.array(self.index) / self.fps
-
-    def read(self, index: int) -> Image:
-        """Returns a frame's RGB pixels; going back reopens the file."""
-        if index < self._next:
-            self._capture.release()
-            self._capture = cv2.VideoCapture(str(self.path))
-            self._next = 0
-        while self._next < index and self._capture.grab():
-            self._next += 1
-        ok, pixels = self._capture.read()
-        self._next += 1
-        if not ok or pixels is None:
-            raise DamagedFrame(f"{self.path}: frame {index} cannot be decoded", "copy it again")
-        rgb: Image = np.ascontiguousarray(pixels[:, :, ::-1]).astype(np.uint8, copy=False)
-        return rgb
-
-
-class _VideoSource:
-    """What videos with any telemetry share."""
-
-    has_telemetry = True
-
-    def __init__(self, name: str, clip: Clip | None, telemetry: Path) -> None:
-        self.name = name
-        self.telemetry: Path | None = telemetry
-        self.notes: list[str] = []
-        self.flagged: list[Flag] = []
-        self._clip = clip
-
-    def load_pixels(self, frame: Frame) -> Frame:
-        """Returns the frame with its pixels."""
-        if self._clip is None or frame.name not in self._clip.names:
-            raise DamagedFrame(f"frame {frame.name} has no video", "lay the video beside it")
-        index = self._clip.index[self._clip.names.index(frame.name)]
-        return replace(frame, pixels=self._clip.read(index))
-
-
-class LoggedVideo(_VideoSource):
-    """A video with a telemetry log. Its start is from ``times.csv`` or UTC in its name."""
-
-    kind = "a video with a telemetry log"
-
-    def __init__(self, path: Path, log: Path, step_s: float) -> None:
-        clip = Clip(path, step_s)
-        super().__init__(path.name, clip, log)
-        self.log = read_telemetry(log)
+    def __init__(self, clip: Clip, log: Telemetry, times: FrameTimes, kind: str) -> None:
+        super().__init__(clip.path.name, clip, log.path)
+        self.kind = kind
+        self.log = log
         self.clip = clip
-        self.times = self._find_times()
-        self.notes += [*self.log.notes, f"frame times: {self.times.way}"]
+        self.times = times
+        self.notes += [*log.notes, f"frame times: {times.way}"]
 
     def frames(self) -> Iterator[Frame]:
         """Yields the frames in order."""
@@ -116,28 +59,46 @@ class LoggedVideo(_VideoSource):
         """Returns the poses at the exposures."""
         return poses_from_log(self, self.log, self.times, self.clip.names, rig)
 
-    def _find_times(self) -> FrameTimes:
-        """Returns stamps: rows of times.csv (the video's own row is its start), or its name."""
-        path, t_video = self.clip.path, self.clip.times_s()
-        table = path.with_name(TIMES_CSV)
-        if table.is_file():
-            times, column = read_times_csv(table)
-            start = times.get(path.name, math.nan)
-            own = [times.get(name, math.nan) for name in self.clip.names]
-            t_s = np.where(np.isnan(own), start + t_video, own)
-            if column == "t_utc_s":
-                return times_from_utc(t_s, self.log, f"{TIMES_CSV} (UTC)")
-            return FrameTimes(t_s, -1, f"{TIMES_CSV} (autopilot time)")
-        start = utc_of_name(path.name)
-        if math.isfinite(start):
-            return times_from_utc(start + t_video, self.log, "UTC stamp in the video's name")
-        raise FrameTimeError(
-            f"nothing says when {path.name} starts",
-            f"write {TIMES_CSV} beside it: frame,t_boot_s with one row '{path.name},<start>'",
-        )
+
+def _with_log(clip: Clip, path: Path) -> LoggedVideo:
+    """Returns a video with the log beside it; its start is from ``times.csv`` or its name."""
+    log = read_telemetry(path)
+    return LoggedVideo(clip, log, _times_by_start(clip, log), "a video with a telemetry log")
 
 
-class SubtitledVideo(_VideoSource):
+def _times_by_start(clip: Clip, log: Telemetry) -> FrameTimes:
+    """Returns stamps: rows of times.csv (the video's own row is its start), or its name."""
+    path, t_video = clip.path, clip.times_s()
+    table = path.with_name(TIMES_CSV)
+    if table.is_file():
+        times, column = read_times_csv(table)
+        start = times.get(path.name, math.nan)
+        own = [times.get(name, math.nan) for name in clip.names]
+        t_s = np.where(np.isnan(own), start + t_video, own)
+        if column == "t_utc_s":
+            return times_from_utc(t_s, log, f"{TIMES_CSV} (UTC)")
+        return FrameTimes(t_s, -1, f"{TIMES_CSV} (autopilot time)")
+    start = utc_of_name(path.name)
+    if math.isfinite(start):
+        return times_from_utc(start + t_video, log, "UTC stamp in the video's name")
+    raise FrameTimeError(
+        f"nothing says when {path.name} starts",
+        f"write {TIMES_CSV} beside it: frame,t_boot_s with one row '{path.name},<start>'",
+    )
+
+
+def _with_gpmf(at: Path, step_s: float) -> LoggedVideo | None:
+    """Returns a GoPro video with the telemetry inside it; ``None`` where there is none."""
+    found = read_gpmf(at)
+    if found is None:
+        return None
+    log, ahead_s = found
+    clip = Clip(at, step_s)
+    times = FrameTimes(clip.times_s() + ahead_s, -1, "the GPMF track inside the video")
+    return LoggedVideo(clip, log, times, "a video with GoPro's GPMF track")
+
+
+class SubtitledVideo(ClipSource):
     """A DJI video with its subtitles, or the subtitles alone (then each is a frame)."""
 
     kind = "a video with DJI subtitles"
@@ -239,8 +200,7 @@ def open_video(at: Path, alt_datum: HeightDatum | None, step_s: float) -> _OpenV
     """Returns a video (or DJI subtitles) with the telemetry that lies beside it.
 
     Raises:
-        SourceError: No telemetry beside it.
-        NotReadYetError: Its telemetry is inside and not read yet (GoPro GPMF, KLV).
+        SourceError: No telemetry beside or inside it.
     """
     if at.suffix.lower() == ".srt":
         return SubtitledVideo(at, _beside(at, VIDEO_SUFFIXES), alt_datum, step_s)
@@ -250,19 +210,17 @@ def open_video(at: Path, alt_datum: HeightDatum | None, step_s: float) -> _OpenV
     logs = [p for p in at.parent.iterdir() if p.suffix.lower() in TELEMETRY_SUFFIXES]
     log = _beside(at, TELEMETRY_SUFFIXES) or (logs[0] if len(logs) == 1 else None)
     if log is not None:
-        return LoggedVideo(at, log, step_s)
-    if _has_gpmf(at):
-        raise NotReadYetError(
-            f"{at}: GoPro's GPMF track is not read yet",
-            "write its track as a pose table and give --poses with extracted frames",
-        )
+        return _with_log(Clip(at, step_s), log)
+    inside = _with_gpmf(at, step_s) or open_stream(at, step_s)
+    if inside is not None:
+        return inside
     raise SourceError(
-        f"{at} has no telemetry beside it",
+        f"{at} has no telemetry beside or inside it",
         "lay the flight's .tlog or the video's DJI .srt in the same folder",
     )
 
 
-_OpenVideo = LoggedVideo | SubtitledVideo
+_OpenVideo = LoggedVideo | SubtitledVideo | MisbSource
 
 
 def _beside(at: Path, suffixes: Sequence[str]) -> Path | None:
@@ -271,13 +229,6 @@ def _beside(at: Path, suffixes: Sequence[str]) -> Path | None:
         if path.stem.lower() == at.stem.lower() and path.suffix.lower() in suffixes:
             return path
     return None
-
-
-def _has_gpmf(at: Path) -> bool:
-    with at.open("rb") as file:
-        head = file.read(SCAN_BYTES)
-        file.seek(max(at.stat().st_size - SCAN_BYTES, 0))
-        return GPMF_MARK in head or GPMF_MARK in file.read()
 
 
 def _row_names(srt: Path, rows: Sequence[SrtRow]) -> list[str]:

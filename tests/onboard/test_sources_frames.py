@@ -30,7 +30,6 @@ from onboard.sources.errors import (
     DamagedFrame,
     DamagedTelemetryError,
     FrameTimeError,
-    NotReadYetError,
     SourceError,
     UnknownSourceError,
 )
@@ -480,9 +479,6 @@ def test_a_video_with_subtitles(clip: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "error"),
     [
-        ("imagery/gopro_karma_video/karma.mp4", NotReadYetError),
-        ("imagery/gopro_karma_video/karma.raw", NotReadYetError),
-        ("imagery/misb_klv/DynamicOnlyMISMMSPacketData.bin", NotReadYetError),
         ("flights", SourceError),
         ("geology/cloncurry_iocg", UnknownSourceError),
         ("nowhere", UnknownSourceError),
