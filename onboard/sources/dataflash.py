@@ -13,11 +13,9 @@ from typing import Any
 from calibration.rotations import r_from_ypr
 from onboard.sources.decoded import Telemetry
 from onboard.sources.errors import DamagedTelemetryError
+from onboard.sources.gps_time import utc_from_week
 from onboard.sources.telemetry import CameraEvent, EventKind
 
-GPS_EPOCH_UNIX_S = 315964800.0
-LEAP_S = 18.0
-WEEK_S = 604800.0
 FIX_3D = 3
 KINDS = ["ATT", "POS", "GPS", "GPA", "CAM", "TRIG"]
 
@@ -62,8 +60,7 @@ def _take_fix(row: Any, t_s: float, telemetry: Telemetry, accuracy: list[float])
     telemetry.buffer.add_gps(t_s, row.Lat, row.Lng, row.Alt, math.nan, h_acc, v_acc)
     week, ms = getattr(row, "GWk", 0), getattr(row, "GMS", 0)
     if week:
-        utc_s = GPS_EPOCH_UNIX_S + week * WEEK_S + ms * 1e-3 - LEAP_S
-        telemetry.clock.add_system_time(utc_s, t_s)
+        telemetry.clock.add_system_time(utc_from_week(int(week), ms * 1e-3), t_s)
 
 
 def _take_exposure(row: Any, t_s: float, telemetry: Telemetry, kind: str) -> None:

@@ -13,6 +13,7 @@ from onboard.sources.logged import LoggedSource
 from onboard.sources.misb import UL_PREFIX
 from onboard.sources.opensfm import read_reconstruction
 from onboard.sources.photos import PhotoSource
+from onboard.sources.repositioned import Repositioned
 from onboard.sources.source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -22,7 +23,9 @@ from onboard.sources.source import (
 )
 from onboard.sources.tabled import TabledSource
 from onboard.sources.telemetry_log import TELEMETRY_SUFFIXES
+from onboard.sources.trajectory_file import read_trajectory
 
+TRAJECTORY_SUFFIX = ".pos"
 ACCEPTED = (
     "a flight folder; photos with EXIF/XMP poses; frames or a video with a .tlog, .bin or .ulg; a "
     "video with its DJI .srt, GoPro's GPMF or MISB KLV; frames with --poses POSES.csv; "
@@ -48,7 +51,8 @@ def open_source(
     Args:
         path: A file or folder; see ``docs/sources.md``.
         rig: Its ``[radiometry]``, if it has one, corrects the frames' pixels.
-        poses_csv: A pose table (or reconstruction) that takes the place of the source's own poses.
+        poses_csv: A pose table (or reconstruction) that takes the place of the source's own poses,
+            or a post-processed trajectory (``.pos``) that replaces their positions.
         alt_datum: What heights are above that do not say it.
         video_step_s: How far apart frames are taken from a video.
 
@@ -62,6 +66,10 @@ def open_source(
     if table is not None and not table.is_file():
         raise SourceError(f"there is no pose table at {table}", "check --poses")
     opened = _open_folder if at.is_dir() else _open_file
+    if table is not None and table.suffix.lower() == TRAJECTORY_SUFFIX:
+        # Its own heights are replaced, so that nobody need say what they are above.
+        own = opened(at, None, alt_datum or "same", video_step_s)
+        return radiometric(Repositioned(own, read_trajectory(table)), rig)
     return radiometric(opened(at, table, alt_datum, video_step_s), rig)
 
 

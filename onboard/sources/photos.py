@@ -79,6 +79,11 @@ class PhotoSource:
         """Returns the (n,) capture times of the frames as the photos say them; NaN where not."""
         return np.array([self._time(path.name) for path in self._files])
 
+    def utc_times(self) -> dict[str, float]:
+        """Returns UNIX times by name, of photos that know UTC and parts of a second."""
+        said = {n: f.t_utc_s for n, f in self.facts.items() if f.utc_known and f.subsecond}
+        return {p.name: said.get(p.name, utc_of_name(p.name)) for p in self._files}
+
     def poses(self, rig: Rig | None) -> Poses:
         """Returns the poses of the photos that say where they are and where they look."""
         names = [p.name for p in self._files if self._usable(p.name)]

@@ -121,6 +121,10 @@ FLAG_CODES: dict[str, FlagCode] = {
         "The pose table or reconstruction does not name it.",
         "add its row; names match by file name, then by stem",
     ),
+    "not_in_trajectory": FlagCode(
+        "The post-processed trajectory does not cover it, or has a gap of over 2 s there.",
+        "solve the whole flight; leave --poses out to place it by its own position",
+    ),
     "telemetry_gap": FlagCode(
         "Its pose is interpolated across a gap in the telemetry; its σ says so.",
         "raise the telemetry rates or take the .bin from the autopilot's card",
