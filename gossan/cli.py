@@ -84,6 +84,9 @@ GROUPS: dict[str, tuple[str, dict[str, Mount]]] = {
             "refine": Mount(
                 "onboard.cli.align:refine_command", "Better poses from a flight's overlaps."
             ),
+            "stamp": Mount(
+                "onboard.cli.stamp:stamp", "Poses into copies of the frames, and geo.txt."
+            ),
             "geotag": Mount("onboard.cli.geotag:geotag", "Pixels to coordinates with covariance."),
             "simulate": Mount(
                 "onboard.cli.simulate:simulate", "A flight or training set of known truth."

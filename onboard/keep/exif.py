@@ -12,9 +12,12 @@ from calibration.geodesy import geoid_m
 from calibration.rotations import A_BODY_CAM, r_from_ypr, ypr_from_r
 from onboard.records import Poses
 
-_EXIF_HEADER = b"Exif\x00\x00"
-_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"
+EXIF_HEADER = b"Exif\x00\x00"
+XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+WIDTH_OF_TYPE = {3: 2, 4: 4, 5: 4}
+"""Bytes that turn round in a big-endian block, by TIFF type: short, long, rational."""
 
 Entry = tuple[int, int, int, bytes]
 """One TIFF tag: number, type, count, value bytes."""
@@ -44,19 +47,9 @@ def exif_block(pose: Poses, t_utc_s: float = math.nan) -> bytes:
     The altitude is above sea level, as EXIF defines it: ellipsoidal and EGM96 heights are written
     as EGM96; heights of another datum are written as they are.
     """
-    lat, lon, alt = float(pose.lat_deg[0]), float(pose.lon_deg[0]), altitude_m(pose)
-    if not (math.isfinite(lat) and math.isfinite(lon)):
+    gps = gps_entries(pose)
+    if not gps:
         return b""
-    gps: list[Entry] = [
-        (0, 1, 4, b"\x02\x03\x00\x00"),
-        (1, 2, 2, b"S\x00" if lat < 0 else b"N\x00"),
-        (2, 5, 3, _degrees(lat)),
-        (3, 2, 2, b"W\x00" if lon < 0 else b"E\x00"),
-        (4, 5, 3, _degrees(lon)),
-    ]
-    if math.isfinite(alt):
-        gps += [(5, 1, 1, b"\x01" if alt < 0 else b"\x00"), (6, 5, 1, _rational(abs(alt), 1000))]
-    gps.append((18, 2, 7, b"WGS-84\x00"))
     first: list[Entry] = [
         (0x011A, 5, 1, _rational(72, 1)),
         (0x011B, 5, 1, _rational(72, 1)),
@@ -80,8 +73,40 @@ def exif_block(pose: Poses, t_utc_s: float = math.nan) -> bytes:
     return _tiff(first, photo, gps)
 
 
+def gps_entries(pose: Poses) -> list[Entry]:
+    """Returns the tags of a pose's GPS directory; none where it has no position."""
+    lat, lon, alt = float(pose.lat_deg[0]), float(pose.lon_deg[0]), altitude_m(pose)
+    if not (math.isfinite(lat) and math.isfinite(lon)):
+        return []
+    gps: list[Entry] = [
+        (0, 1, 4, b"\x02\x03\x00\x00"),
+        (1, 2, 2, b"S\x00" if lat < 0 else b"N\x00"),
+        (2, 5, 3, _degrees(lat)),
+        (3, 2, 2, b"W\x00" if lon < 0 else b"E\x00"),
+        (4, 5, 3, _degrees(lon)),
+    ]
+    if math.isfinite(alt):
+        gps += [(5, 1, 1, b"\x01" if alt < 0 else b"\x00"), (6, 5, 1, _rational(abs(alt), 1000))]
+    return [*gps, (18, 2, 7, b"WGS-84\x00")]
+
+
 def xmp_packet(pose: Poses) -> bytes:
-    """Returns an XMP packet with Pix4D's ``Camera:*`` properties.
+    """Returns an XMP packet with Pix4D's ``Camera:*`` properties."""
+    return "\n".join(
+        [
+            '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/">',
+            ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">',
+            camera_description(pose),
+            " </rdf:RDF>",
+            "</x:xmpmeta>",
+            '<?xpacket end="w"?>',
+        ]
+    ).encode()
+
+
+def camera_description(pose: Poses) -> str:
+    """Returns the ``rdf:Description`` of Pix4D's ``Camera:*`` properties.
 
     Pix4D's angles are those of a body whose camera looks at nadir, so its pitch is 0 there and 90
     forward: without roll, ours plus 90. With roll the matrices are composed, not the angles.
@@ -112,17 +137,11 @@ def xmp_packet(pose: Poses) -> bytes:
         lines.append("   <Camera:VertCS>EGM96</Camera:VertCS>")
     return "\n".join(
         [
-            '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
-            '<x:xmpmeta xmlns:x="adobe:ns:meta/">',
-            ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">',
             '  <rdf:Description rdf:about="" xmlns:Camera="http://pix4d.com/camera/1.0">',
             *lines,
             "  </rdf:Description>",
-            " </rdf:RDF>",
-            "</x:xmpmeta>",
-            '<?xpacket end="w"?>',
         ]
-    ).encode()
+    )
 
 
 def altitude_m(pose: Poses) -> float:
@@ -135,22 +154,22 @@ def altitude_m(pose: Poses) -> float:
 
 def _splice_jpeg(image: bytes, pose: Poses, t_utc_s: float) -> bytes:
     at, present = 2, []
-    segments = list(_jpeg_segments(image))
+    segments = list(jpeg_segments(image))
     for start, stop, marker in segments:
         if marker == 0xE0 and start == at:
             at = stop
         if marker == 0xE1:
             present.append(image[start + 4 : stop])
     added = b""
-    if not any(body.startswith(_EXIF_HEADER) for body in present):
+    if not any(body.startswith(EXIF_HEADER) for body in present):
         block = exif_block(pose, t_utc_s)
-        added += _app1(_EXIF_HEADER + block) if block else b""
-    if not any(body.startswith(_XMP_HEADER) for body in present):
-        added += _app1(_XMP_HEADER + xmp_packet(pose))
+        added += app1(EXIF_HEADER + block) if block else b""
+    if not any(body.startswith(XMP_HEADER) for body in present):
+        added += app1(XMP_HEADER + xmp_packet(pose))
     return image[:at] + added + image[at:] if segments else image
 
 
-def _jpeg_segments(image: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(image: bytes) -> Iterator[tuple[int, int, int]]:
     """Yields start, stop and marker of the segments before the first scan."""
     at = 2
     while at + 4 <= len(image) and image[at] == 0xFF:
@@ -162,7 +181,8 @@ def _jpeg_segments(image: bytes) -> Iterator[tuple[int, int, int]]:
         at = stop
 
 
-def _app1(body: bytes) -> bytes:
+def app1(body: bytes) -> bytes:
+    """Returns the JPEG segment that holds EXIF or XMP."""
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
 
@@ -185,26 +205,39 @@ def _tiff(first: list[Entry], photo: list[Entry], gps: list[Entry]) -> bytes:
 
     def linked(photo_at: int, gps_at: int) -> bytes:
         links = [(0x8769, photo_at), (0x8825, gps_at)]
-        return _directory([*first, *((tag, 4, 1, struct.pack("<I", at)) for tag, at in links)], 8)
+        return directory([*first, *((tag, 4, 1, struct.pack("<I", at)) for tag, at in links)], 8)
 
     photo_at = 8 + len(linked(0, 0))
-    gps_at = photo_at + len(_directory(photo, photo_at))
-    body = linked(photo_at, gps_at) + _directory(photo, photo_at) + _directory(gps, gps_at)
+    gps_at = photo_at + len(directory(photo, photo_at))
+    body = linked(photo_at, gps_at) + directory(photo, photo_at) + directory(gps, gps_at)
     return b"II*\x00\x08\x00\x00\x00" + body
 
 
-def _directory(entries: list[Entry], start: int) -> bytes:
-    """Returns one image file directory that begins at ``start``, its long values behind it."""
-    head, values = struct.pack("<H", len(entries)), b""
+def directory(entries: list[Entry], start: int, order: str = "<") -> bytes:
+    """Returns one image file directory that begins at ``start``, its long values behind it.
+
+    Args:
+        entries: Tags with little-endian values.
+        start: Where in the block it begins.
+        order: ``<`` for a little-endian block, ``>`` for a big-endian one.
+    """
+    head, values = struct.pack(f"{order}H", len(entries)), b""
     values_at = start + 2 + 12 * len(entries) + 4
     for tag, kind, count, value in sorted(entries):
-        head += struct.pack("<HHI", tag, kind, count)
-        if len(value) <= 4:
-            head += value.ljust(4, b"\0")
+        head += struct.pack(f"{order}HHI", tag, kind, count)
+        ordered = value if order == "<" else _big_endian(kind, value)
+        if len(ordered) <= 4:
+            head += ordered.ljust(4, b"\0")
         else:
-            head += struct.pack("<I", values_at + len(values))
-            values += value + b"\0" * (len(value) % 2)
+            head += struct.pack(f"{order}I", values_at + len(values))
+            values += ordered + b"\0" * (len(ordered) % 2)
     return head + b"\0\0\0\0" + values
+
+
+def _big_endian(kind: int, value: bytes) -> bytes:
+    width = WIDTH_OF_TYPE.get(kind, 1)
+    parts = [value[i : i + width][::-1] for i in range(0, len(value), width)]
+    return b"".join(parts)
 
 
 def _degrees(angle_deg: float) -> bytes:
