@@ -101,12 +101,15 @@ class SurveySettings(Settings):
         record: ``armed`` records from arming to landing; ``start`` from the daemon's start.
         pose_wait_s: How long a frame waits for the telemetry that brackets it.
         scan_queue: Frames that may wait for the network in flight; more wait until after landing.
+        align_every_s: How often the last frames are asked whether the rig sits as it says, in a
+            process of lowest priority; 0 never does.
     """
 
     plan: Path | None = None
     record: Literal["armed", "start"] = "armed"
     pose_wait_s: float = Field(2.0, gt=0.0, le=10.0)
     scan_queue: int = Field(8, ge=1, le=1000)
+    align_every_s: float = Field(0.0, ge=0.0)
 
 
 class StorageSettings(Settings):

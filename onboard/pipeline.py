@@ -26,6 +26,7 @@ from onboard.config import OnboardSettings
 from onboard.eyes import Eyes, open_eyes_or_blind
 from onboard.health import STATUS, Health, write_status
 from onboard.keep.flight import TELEMETRY
+from onboard.live_align import AlignStage
 from onboard.live_flight import (
     LiveFlight,
     ScanItem,
@@ -56,7 +57,9 @@ SETTLE_S = 1.0
 CAMERA_SILENT_S = 15.0
 QUIET_TURNS = 3
 """A flight is closed when nothing has been under way for so many turns."""
-LIMITS_S = {"link": 15.0, "capture": 15.0, "keep": 30.0, "write": 60.0, "scan": 120.0}
+LIMITS_S = {
+    "link": 15.0, "capture": 15.0, "keep": 30.0, "write": 60.0, "scan": 120.0, "align": 60.0,
+}  # fmt: skip
 """How long a stage may go without a beat before it counts as stuck."""
 
 
@@ -132,6 +135,11 @@ class Pipeline:
             StageThread("capture", self.capture.run, stop, self.health, LIMITS_S["capture"]),
             StageThread("scan", self.scan.run, stop, self.health, LIMITS_S["scan"]),
         ]
+        if settings.survey.align_every_s > 0:
+            aligning = AlignStage(settings, self._current, self.health)
+            self._first.append(
+                StageThread("align", aligning.run, stop, self.health, LIMITS_S["align"])
+            )
         late = self._tail_stop
         self._keeping = StageThread("keep", self.keep.run, stop, self.health, LIMITS_S["keep"])
         self._writing = StageThread("write", self.writer.run, late, self.health, LIMITS_S["write"])

@@ -46,6 +46,7 @@ def flight_options(command: Any) -> Any:
 @click.argument("source", type=PATH)
 @flight_options
 @click.option("--free", default="", metavar="focal", help="Find the focal length as well.")
+@click.option("--last", type=click.IntRange(2), metavar="N", help="Only the last N placed frames.")
 @click.option("--out", type=PATH, required=True, metavar="RIG.toml", help="The rig to write.")
 @json_option
 def align_command(
@@ -57,6 +58,7 @@ def align_command(
     dem_sigma: float | None,
     alt_datum: HeightDatum | None,
     free: str,
+    last: int | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -71,6 +73,9 @@ def align_command(
     if free not in ("", "focal"):
         raise click.UsageError(f"--free {free}: only 'focal' can be freed")
     flight, notes = _open(source, rig, poses, dem, dem_datum, dem_sigma, alt_datum)
+    if last is not None:
+        recent = np.arange(len(flight.poses))[-last:]
+        flight = replace(flight, poses=flight.poses.take(recent))
     found = align(flight, free == "focal", _bar)
     about = {**flight.rig.about, "aligned": f"from {flight.source.name}, {found.fit.ties} ties"}
     written = write_rig(out, replace(found.rig, about=about))
