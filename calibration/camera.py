@@ -28,7 +28,8 @@ INTRINSICS = ("fx_px", "fy_px", "cx_px", "cy_px")
 FARTHEST_R = 20.0  # tan 87°: the pinhole model says nothing useful beyond
 TABLE_SIZE = 4096
 NEWTON_STEPS = 10
-CONVERGED = 1e-12
+CONVERGED = 1e-7
+"""Newton's last step: the next one would be of its square, 1e-14."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,8 @@ class Camera:
         xy = target * (first / np.where(rd > 0, rd, 1.0))[:, None]
         for _ in range(NEWTON_STEPS):
             miss = self._distort(xy) - target
-            step = (_inverse_2x2(self._distort_jacobian(xy)) @ miss[..., None])[..., 0]
+            inverse = _inverse_2x2(self._distort_jacobian(xy))
+            step = inverse[:, :, 0] * miss[:, :1] + inverse[:, :, 1] * miss[:, 1:]
             xy = xy - step
             if not np.nanmax(np.abs(step), initial=0.0) > CONVERGED:
                 break
@@ -364,16 +366,11 @@ def _radial_table(model: ModelName, distortion: tuple[float, ...]) -> tuple[Floa
 
 def _inverse_2x2(m: Floats) -> Floats:
     """Returns the inverses of (n, 2, 2) matrices; NaN where singular."""
-    det = m[:, 0, 0] * m[:, 1, 1] - m[:, 0, 1] * m[:, 1, 0]
+    a, b, c, d = m[:, 0, 0], m[:, 0, 1], m[:, 1, 0], m[:, 1, 1]
+    det = a * d - b * c
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = (
-            np.stack(
-                [
-                    np.stack([m[:, 1, 1], -m[:, 0, 1]], axis=-1),
-                    np.stack([-m[:, 1, 0], m[:, 0, 0]], axis=-1),
-                ],
-                axis=-2,
-            )
-            / np.where(det == 0, np.nan, det)[:, None, None]
-        )
-    return np.asarray(inverse)
+        over = 1.0 / np.where(det == 0, np.nan, det)
+    inverse = np.empty_like(m)
+    inverse[:, 0, 0], inverse[:, 0, 1] = d * over, -b * over
+    inverse[:, 1, 0], inverse[:, 1, 1] = -c * over, a * over
+    return inverse

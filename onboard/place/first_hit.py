@@ -274,7 +274,7 @@ def _close(rays: _Rays, terrain: Terrain, low: Floats, high: Floats) -> tuple[Fl
 
     low, high = low.copy(), high.copy()
     f_low, f_high = clear(rays, low), clear(rays, high)
-    root = high.copy()
+    root, last = high.copy(), f_high.copy()
     live = np.flatnonzero(np.abs(f_high) > CLOSE_M)
     for i in range(BISECT_STEPS):
         if not len(live):
@@ -285,6 +285,6 @@ def _close(rays: _Rays, terrain: Terrain, low: Floats, high: Floats) -> tuple[Fl
         up = f > 0
         low[live], f_low[live] = np.where(up, t, a), np.where(up, f, fa)
         high[live], f_high[live] = np.where(up, b, t), np.where(up, fb, f)
-        root[live] = t
+        root[live], last[live] = t, f
         live = live[(np.abs(f) > CLOSE_M) & (high[live] - low[live] > CLOSE_M) & np.isfinite(f)]
-    return root, np.isnan(clear(rays, root))
+    return root, np.isnan(last)

@@ -198,14 +198,18 @@ class _Placed:
 def _points(scene: _Scene, parts: list[_Placed]) -> GroundPoints:
     n = sum(len(part.known) for part in parts)
     states = parts[0].errors.states
-    random, sensitivity = np.full((2, 2, n), np.nan), np.full((len(states), 2, n), np.nan)
-    share = np.full((len(CAUSES), n), np.nan)
+    # Hundreds of megabytes for a million points: what is written anyway is not filled before.
+    random, sensitivity = np.empty((2, 2, n)), np.empty((len(states), 2, n))
+    share = np.empty((len(CAUSES), n))
     flags: list[tuple[str, ...]] = []
     start = 0
     for part in parts:
         stop, errors = start + len(part.known), part.errors
         whole = len(part.hit) == len(part.known)
         at = slice(start, stop) if whole else start + part.hit
+        if not whole:
+            for lost in (random, sensitivity, share):
+                lost[..., start:stop] = np.nan
         random[..., at], sensitivity[..., at] = errors.random, errors.sensitivity
         total = errors.by_cause.sum(axis=0)
         share[:, at] = errors.by_cause / np.where(total > 0, total, 1.0)

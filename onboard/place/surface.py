@@ -184,14 +184,17 @@ class GridTerrain:
         col = (np.asarray(x_m, float) - self.x0) / self.dx
         row = (np.asarray(y_m, float) - self.y0) / self.dy
         inside = (col >= 0) & (col <= cols - 1) & (row >= 0) & (row <= rows - 1)
-        col, row = np.where(inside, col, 0.0), np.where(inside, row, 0.0)
+        all_inside = bool(inside.all())
+        if not all_inside:
+            col, row = np.where(inside, col, 0.0), np.where(inside, row, 0.0)
         j = np.minimum(col.astype(np.int64), cols - 2)
         i = np.minimum(row.astype(np.int64), rows - 2)
         u, v = col - j, row - i
         flat, at = self.z.ravel(), i * cols + j
         north = flat[at] * (1 - u) + flat[at + 1] * u
         south = flat[at + cols] * (1 - u) + flat[at + cols + 1] * u
-        return np.asarray(np.where(inside, north * (1 - v) + south * v, np.nan))
+        height = north * (1 - v) + south * v
+        return np.asarray(height if all_inside else np.where(inside, height, np.nan))
 
     def around(self, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
         """Returns the highest post and the steepest slope within one tile side of positions.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -79,23 +80,33 @@ def write_points(path: str | Path, points: PointTable, ground: GroundPoints) -> 
     }
     added = (*numbers, "flags")
     kept = [i for i, name in enumerate(points.table.columns) if name not in added]
-    unknown = ~np.isfinite([values for values, _ in numbers.values()]).all(axis=0)
-    form = ",".join(f"%.{decimals}f" for _, decimals in numbers.values())
-    columns = (np.asarray(values).tolist() for values, _ in numbers.values())
-    texts = [form % row for row in zip(*columns, strict=True)]
-    for i in np.flatnonzero(unknown):
-        row = [(float(values[i]), decimals) for values, decimals in numbers.values()]
-        texts[i] = ",".join("" if np.isnan(v) else f"{v:.{d}f}" for v, d in row)
+    values = np.array([column for column, _ in numbers.values()])
+    decimals = [places for _, places in numbers.values()]
     joined = {flags: ";".join(flags) for flags in set(ground.flags)}
     with Path(path).open("w", newline="", encoding="utf-8") as stream:
         head = io.StringIO()
         csv.writer(head, lineterminator="").writerow([points.table.columns[i] for i in kept])
         stream.write(f"{head.getvalue()},{','.join(added)}\n")
-        for start in range(0, len(texts), LINES_AT_ONCE):
+        for start in range(0, len(ground.flags), LINES_AT_ONCE):
             some = slice(start, start + LINES_AT_ONCE)
             given = _lines([points.table.cells[i][some] for i in kept])
-            lines = zip(given, texts[some], ground.flags[some], strict=True)
-            stream.write("".join([f"{a},{b},{joined[c]}\n" for a, b, c in lines]))
+            told = [joined[flags] for flags in ground.flags[some]]
+            stream.write("".join(_placed_lines(given, values[:, some], decimals, told)))
+
+
+def _placed_lines(
+    given: list[str], values: Floats, decimals: list[int], told: list[str]
+) -> Iterable[str]:
+    """Returns lines of OUT: the row as given, its numbers (empty where not finite), its flags."""
+    if np.isfinite(values).all():
+        form = "%s," + ",".join(f"%.{places}f" for places in decimals) + ",%s\n"
+        return map(form.__mod__, zip(given, *values.tolist(), told, strict=True))
+    forms = [f"%.{places}f" for places in decimals]
+    cells = [
+        ["" if math.isnan(value) else form % value for value in row]
+        for form, row in zip(forms, values.tolist(), strict=True)
+    ]
+    return [",".join(row) + "\n" for row in zip(given, *cells, told, strict=True)]
 
 
 def _lines(columns: list[Sequence[str]]) -> list[str]:
