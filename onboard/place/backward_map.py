@@ -68,10 +68,12 @@ class BackwardMap:
         nodes = seen if self.direct is None else self.rest
         lines = None if nodes is None else self._spread(nodes)
         for rows, cols in self._windows():
-            strip = np.zeros((rows.stop - rows.start, cols.stop - cols.start, 2), np.float32)
-            if lines is not None:
+            shape = (rows.stop - rows.start, cols.stop - cols.start, 2)
+            if lines is None:
+                strip = np.zeros(shape, np.float32)
+            else:
                 flat = self._between(lines[:, 2 * cols.start : 2 * cols.stop], rows)
-                strip = flat.reshape(strip.shape)
+                strip = flat.reshape(shape)
             if self.direct is not None:
                 strip += self.direct.strip(rows, cols)
             self._fill_exact(strip, rows, cols)
@@ -119,11 +121,15 @@ class BackwardMap:
 
     def _spread(self, nodes: Floats) -> Float32s:
         """Returns the node rows interpolated along x: (node rows, width · channels)."""
-        n = nodes.astype(np.float32)
-        i, w = self.columns.cell, self.columns.weight[None, :, None]
-        lines = n[:, i]
-        lines += (n[:, i + 1] - lines) * w
-        return np.ascontiguousarray(lines.reshape(len(n), -1))
+        # Pairs as one complex number each: gathered and weighed in one go.
+        pairs = np.ascontiguousarray(nodes, np.float32).view(np.complex64)[..., 0]
+        i, w = self.columns.cell, self.columns.weight.astype(np.float32)
+        lines = np.take(pairs, i, axis=1)
+        step = np.take(pairs, i + 1, axis=1)
+        step -= lines
+        step *= w
+        lines += step
+        return lines.view(np.float32)
 
     def _between(self, lines: Float32s, part: slice) -> Float32s:
         """Returns the lines interpolated along y for a slice of rows: (rows, width · channels)."""

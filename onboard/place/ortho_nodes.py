@@ -114,12 +114,14 @@ def _deviation_px(uv: Floats, depth: Floats) -> Floats:
     (b − a)/(a + b)/2 of its length away from halfway in the image.
     """
     worst = np.zeros((uv.shape[0] - 1, uv.shape[1] - 1))
+    u, v = np.ascontiguousarray(np.moveaxis(uv, -1, 0))
     corner = [np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, :-1], np.s_[1:, 1:]]
     for one, two in ((0, 1), (0, 2), (1, 3), (2, 3), (0, 3), (1, 2)):
         a, b = depth[corner[one]], depth[corner[two]]
-        move = np.hypot(*np.moveaxis(uv[corner[one]] - uv[corner[two]], -1, 0))
-        worst = np.fmax(worst, np.abs(a - b) / (2.0 * (a + b)) * move)
-    return worst
+        du, dv = u[corner[one]] - u[corner[two]], v[corner[one]] - v[corner[two]]
+        share = np.abs(a - b) / (a + b)
+        worst = np.fmax(worst, share * share * (du * du + dv * dv))
+    return np.asarray(0.5 * np.sqrt(worst))
 
 
 def _mixed_cells(uv: Floats) -> Bools:
