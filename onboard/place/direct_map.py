@@ -93,22 +93,29 @@ class DirectMap:
         depth = z * self.rise[2]
         depth += row[2] + column[2]
         ahead = depth > 0
-        pinhole = np.empty((*z.shape, 2), np.float32)
+        pinhole: list[Float32s] = []
         with np.errstate(divide="ignore", invalid="ignore"):
             for k in (0, 1):
                 part = z * self.rise[k]
                 part += row[k] + column[k]
                 part /= depth
                 part += self.centre[k]
-                pinhole[..., k] = part
-        where = (pinhole - self.corner) * np.float32(1.0 / self.step_px)
+                pinhole.append(part)
+        entry_x, entry_y = (
+            (part - low) * np.float32(1.0 / self.step_px)
+            for part, low in zip(pinhole, self.corner, strict=True)
+        )
         bent = cv2.remap(
-            self.table, where, None, cv2.INTER_LINEAR,  # type: ignore[call-overload]
+            self.table, entry_x, entry_y, cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT, borderValue=(BESIDE_PX,) * 3,
         )  # fmt: skip
-        pinhole += bent[..., :2]
-        np.copyto(pinhole, OUTSIDE_PX, where=~(ahead & (pinhole[..., 0] > OUTSIDE_PX))[..., None])
-        return pinhole
+        out = np.empty((*z.shape, 2), np.float32)
+        for k, part in enumerate(pinhole):
+            np.add(part, bent[..., k], out=out[..., k])
+        lost = ~(ahead & (out[..., 0] > OUTSIDE_PX))
+        if lost.any():
+            out[lost] = OUTSIDE_PX
+        return out
 
 
 def _reach(view: FrameView) -> float:
