@@ -18,7 +18,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from calibration.band_profile import BandTable, RadiometryTable
 from calibration.errors import RadiometryError
@@ -262,6 +261,8 @@ def fit_vignette(cells: Floats, width_px: int, height_px: int) -> VignetteFit:
         return np.asarray((model(p) - cells).ravel())
 
     start = np.array([float(np.percentile(cells, 90)), 0.0, 0.0, -0.3, 0.0, 0.0])
+    from scipy.optimize import least_squares  # half a second that reading a rig need not spend
+
     found = least_squares(
         misfit,
         start,

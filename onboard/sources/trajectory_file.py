@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
-from scipy.interpolate import PchipInterpolator
 
 from onboard.records import Floats
 from onboard.sources.errors import SourceError
@@ -59,6 +58,8 @@ class TrajectoryFile:
 
     def at(self, t_unix_s: Floats) -> tuple[Floats, Floats]:
         """Returns (m, 3) lat, lon, height and (m, 3) σ at times; NaN where a gap is over 2 s."""
+        from scipy.interpolate import PchipInterpolator  # slow to import, and seldom needed
+
         if len(self.t_unix_s) < 2:
             return np.full((len(t_unix_s), 3), np.nan), np.full((len(t_unix_s), 3), np.nan)
         known = np.column_stack([self.lat_deg, self.lon_deg, self.alt_m])
