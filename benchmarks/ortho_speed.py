@@ -97,6 +97,8 @@ def _files(case: Case, data: Path, gsd_m: float, repeats: int, oty: str, out: Pa
     ]  # fmt: skip
     peer = [_process(theirs) for _ in range(repeats)]
     mine = [_process([*ours, "--out", out / "a"]) for _ in range(repeats)]
+    plain_peer = [_process([*theirs, "-nbo"]) for _ in range(repeats)]
+    plain_mine = [_process([*ours, "--no-overviews", "--out", out / "b"]) for _ in range(repeats)]
     start = median(_process([oty, "frame", "--help"])[0] for _ in range(repeats))
     written = next(out.glob("DJI_0031_ORTHO.tif"))
     io = median(_cpu(lambda: _read_and_write(case, written, out)) for _ in range(repeats))
@@ -108,6 +110,9 @@ def _files(case: Case, data: Path, gsd_m: float, repeats: int, oty: str, out: Pa
     print(f"ours, files         {mine_s:6.2f}   {mine_mb:5.0f} MB")
     print(f"ours, arrays        {arrays:6.2f}")
     fine = _told("arrays", arrays / max(peer_s - start - io, 1e-9))
+    plain_s, plain_peer_s = (median(p[0] for p in runs) for runs in (plain_mine, plain_peer))
+    print(f"files, no overviews {plain_s:6.2f}   orthority {plain_peer_s:.2f}")
+    fine &= _told("files", plain_s / plain_peer_s)
     fine &= _told("files, default", mine_s / peer_s)
     return fine and mine_mb <= peer_mb
 

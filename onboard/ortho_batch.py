@@ -59,6 +59,7 @@ class OrthoJob:
         extras: Whether σ and masks are written too.
         pose_source: Where the poses come from, for provenance.
         codec: Lossless codec.
+        overviews: Whether smaller copies for fast viewing go into the files.
     """
 
     rig: Rig
@@ -72,6 +73,7 @@ class OrthoJob:
     extras: bool = False
     pose_source: str = ""
     codec: Codec = "deflate"
+    overviews: bool = True
 
 
 @dataclass
@@ -173,6 +175,7 @@ def _one(
         path = job.out / f"{Path(frame.name).stem}.tif"
         write_cog(
             path, ortho.image, ortho.mask, grid, tags=_tags(pose, job), codec=job.codec,
+            overviews=job.overviews,
             band_names=_band_names(job.rig),
         )  # fmt: skip
         if job.extras:

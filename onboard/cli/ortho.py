@@ -60,6 +60,10 @@ SURFACE = click.Choice(["linear", "cubic"])
     "--codec", type=click.Choice(["deflate", "zstd", "lzw", "none"]), default="deflate",
     show_default=True, help="Lossless codec of the files.",
 )  # fmt: skip
+@click.option(
+    "--overviews/--no-overviews", default=True, show_default=True,
+    help="Smaller copies for fast viewing inside the files.",
+)  # fmt: skip
 @click.option("--out", required=True, type=FILE, help="Folder to write <stem>.tif into.")
 @json_option
 def ortho(
@@ -78,6 +82,7 @@ def ortho(
     dem_sigma: float | None,
     alt_datum: str | None,
     codec: str,
+    overviews: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -111,6 +116,7 @@ def ortho(
         extras=extras,
         pose_source=poses.name if poses else frames.kind,
         codec=cast("Codec", codec),
+        overviews=overviews,
     )
 
     def watch(items: Iterable[Frame]) -> Iterator[Frame]:
